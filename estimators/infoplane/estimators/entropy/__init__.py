@@ -1,0 +1,1 @@
+"""Entropies of activations and of token distributions."""

@@ -1,0 +1,1 @@
+"""Geometry of representations: spectra and linearly usable information."""

@@ -1,0 +1,1 @@
+"""Mutual information estimators; torch, batched over taps."""
