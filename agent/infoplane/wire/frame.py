@@ -35,7 +35,17 @@ MAX_PAYLOAD_BYTES: Final = 4 << 20
 MAX_SUBMESSAGES: Final = 4096
 CONTENT_TYPE: Final = "application/x-infoplane-protobuf"
 REASONS: Final = frozenset(
-    {"short", "magic", "version", "kind", "length", "checksum", "submessages", "protobuf", "content"}
+    {
+        "short",
+        "magic",
+        "version",
+        "kind",
+        "length",
+        "checksum",
+        "submessages",
+        "protobuf",
+        "content",
+    }
 )
 
 

@@ -67,7 +67,9 @@ def check_run_name(run: str) -> str:
     """
     if not _NAME.fullmatch(run):
         raise ConfigurationError(
-            "run", run, "1 to 128 letters, digits, '.', '_' or '-', beginning with a letter or digit"
+            "run",
+            run,
+            "1 to 128 letters, digits, '.', '_' or '-', beginning with a letter or digit",
         )
     return run
 

@@ -14,11 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from infoplane.estimators.mutual_information.blocks import (
-    blocks,
-    count_below,
-    squared_distances,
-)
+from infoplane.estimators.mutual_information.blocks import Distances, blocks, count_below
 
 
 def ksg(x: Tensor, y: Tensor, *, k: int = 3) -> Tensor:
@@ -71,12 +67,11 @@ def ksg_terms(x: Tensor, y: Tensor, *, k: int) -> Tensor:
     terms = torch.full((t, p, n), torch.nan, dtype=torch.float64, device=x.device)
     if n <= k:
         return terms
-    x = _centred(x).unsqueeze(1)
-    y = _centred(y)
-    constant = torch.digamma(torch.tensor(float(k))) + torch.digamma(torch.tensor(float(n)))
+    x_distances, y_distances = Distances(x.unsqueeze(1)), Distances(y)
+    constant = float(_digamma(torch.tensor([k, n])).sum())
     for items, rows in blocks(t, n, p + 1, x.device):
-        dx = squared_distances(x[items], rows)
-        dy = squared_distances(y[items], rows)
+        dx = x_distances.block(items, rows)
+        dy = y_distances.block(items, rows)
         joint = torch.maximum(dx, dy)
         radius = joint.topk(k, dim=-1, largest=False).values[..., -1]
         nx = count_below(dx, radius)
@@ -100,9 +95,9 @@ def ksg_labels_terms(x: Tensor, labels: Tensor, *, k: int) -> Tensor:
     terms = torch.full((t, p, n), torch.nan, dtype=torch.float64, device=x.device)
     if n <= k:
         return terms
-    x = _centred(x).unsqueeze(1)
+    distances = Distances(x.unsqueeze(1))
     for items, rows in blocks(t, n, p + 1, x.device):
-        dx = squared_distances(x[items], rows)
+        dx = distances.block(items, rows)
         part = labels[items]
         same = part[..., rows].unsqueeze(-1) == part.unsqueeze(-2)
         others = same.sum(-1, dtype=torch.int32).to(torch.int64) - 1
@@ -111,18 +106,12 @@ def ksg_labels_terms(x: Tensor, labels: Tensor, *, k: int) -> Tensor:
         used = others.clamp(1, k)
         radius = nearest.gather(-1, used.unsqueeze(-1) - 1).squeeze(-1)
         # The ball includes the neighbour on its edge; the row itself is infinitely far.
-        inside = (dx <= radius.unsqueeze(-1)).sum(-1, dtype=torch.int32).to(torch.int64)
+        inside = count_below(dx, radius, inclusive=True)
         term = _digamma(used) - _digamma(others + 1) - _digamma(inside)
         terms[items, :, rows] = torch.where(others > 0, term, torch.nan)
     # Rows that occur once are not part of the sample, so the sample's size shrinks by them.
     held = terms.isfinite().sum(-1, keepdim=True).clamp(min=1).to(torch.float64)
     return terms + torch.digamma(held)
-
-
-def _centred(x: Tensor) -> Tensor:
-    """Return float64 rows about their mean, where distances lose the fewest digits."""
-    x = x.to(torch.float64)
-    return x - x.mean(-2, keepdim=True)
 
 
 def _digamma(count: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Seeded splits and permutations of rows."""
+"""Seeded orders of rows: for splits, and for breaking a pairing."""
 
 from __future__ import annotations
 
@@ -8,43 +8,26 @@ import torch
 from torch import Tensor
 
 
-def shuffled_rows(seeds: Sequence[int], n: int, device: torch.device) -> Tensor:
-    """Return one random order of ``n`` rows per seed, shape ``(t, n)``.
+def row_orders(seeds: Sequence[int], n: int, *, permutations: int, device: torch.device) -> Tensor:
+    """Return random orders of ``n`` rows, ``1 + permutations`` for every seed.
 
-    Drawn on the CPU, so that the same seed gives the same order on every device.
+    Drawn on the CPU, so that a seed gives the same orders on every device, and one generator
+    per item, so that an item's orders do not depend on its batch.
+
+    Returns:
+        Shape ``(t, 1 + permutations, n)``.
     """
-    orders = []
-    for seed in seeds:
-        generator = torch.Generator().manual_seed(seed % 2**63)
-        orders.append(torch.randperm(n, generator=generator))
-    return torch.stack(orders).to(device)
-
-
-def null_orders(seeds: Sequence[int], n: int, count: int, device: torch.device) -> Tensor:
-    """Return row orders that break a pairing, identity first, shape ``(t, 1 + count, n)``.
-
-    The first and the second half of the rows are each permuted within themselves, so that
-    statistics of one side of a half-split stay as they are.
-    """
-    half = n // 2
-    identity = torch.arange(n)
     items = []
     for seed in seeds:
-        # A stream of its own: the split is drawn from the seed itself.
-        generator = torch.Generator().manual_seed((seed + 0x9E3779B97F4A7C15) % 2**63)
-        drawn = [
-            torch.cat(
-                [
-                    torch.randperm(half, generator=generator),
-                    torch.randperm(n - half, generator=generator) + half,
-                ]
-            )
-            for _ in range(count)
-        ]
-        items.append(torch.stack([identity, *drawn]))
+        generator = torch.Generator().manual_seed(seed % 2**63)
+        items.append(
+            torch.stack([torch.randperm(n, generator=generator) for _ in range(1 + permutations)])
+        )
     return torch.stack(items).to(device)
 
 
 def take_rows(x: Tensor, order: Tensor) -> Tensor:
-    """Return ``x (t, n, d)`` reordered by ``order (t, n)``."""
-    return x.gather(1, order.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
+    """Return rows of ``x (t, n, d)`` in every order of ``order (t, p, n)``: ``(t, p, n, d)``."""
+    t, p, n = order.shape
+    index = order.reshape(t, p * n, 1).expand(-1, -1, x.shape[-1])
+    return x.gather(1, index).reshape(t, p, n, x.shape[-1])

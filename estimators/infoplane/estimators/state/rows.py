@@ -131,7 +131,8 @@ def _canonical_order(
         return order
 
     def content(row: int) -> bytes:
-        return values[row].tobytes() + b"".join(c[row].tobytes() for c in columns.values())
+        parts = [values[row].tobytes(), *(bytes(c[row].tobytes()) for c in columns.values())]
+        return b"".join(parts)
 
     # Only repeated keys need their contents looked at; they are few.
     kept = order.tolist()

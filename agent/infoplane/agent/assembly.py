@@ -1,0 +1,108 @@
+"""Puts a session's parts together: identity, taps, buffers and hooks."""
+
+from __future__ import annotations
+
+import logging
+import re
+
+import torch
+from torch import nn
+from torch.utils.hooks import RemovableHandle
+
+from infoplane.agent import scalars, tokens
+from infoplane.agent.breaker import Breaker
+from infoplane.agent.counters import Counters
+from infoplane.agent.frameworks import Adapter
+from infoplane.agent.hooks import EnterHook, HeadHook, InputHook, LeaveHook, OutputHook
+from infoplane.agent.identity import resolve
+from infoplane.agent.layout import Layout
+from infoplane.agent.outlet import transport_factory
+from infoplane.agent.projection import Projection
+from infoplane.agent.recorder import Plan, Recorder
+from infoplane.agent.records import Envelope
+from infoplane.agent.sampling import RowSampling, rows_per_step
+from infoplane.agent.session import Announce, Parts
+from infoplane.agent.settings import Settings
+from infoplane.agent.sketch import add_act_regions, add_block_regions
+from infoplane.agent.slots import SlotRing
+from infoplane.agent.taps import Discovery, Tap, discover
+from infoplane.agent.transports import TransportFactory
+from infoplane.agent.units import AGENT, SCALARS, TOKENS, group
+
+_log = logging.getLogger("infoplane.agent")
+
+
+def build(
+    adapter: Adapter, settings: Settings, announce: Announce | None
+) -> tuple[Parts, TransportFactory]:
+    """Return the parts, with hooks already in the model, and the transport's factory."""
+    identity = resolve(settings, adapter.coordinates())
+    found = discover(adapter.root, settings.taps)
+    layer_units = group(found, settings.units.layers)
+    k = rows_per_step(
+        settings.sampling.rows_per_window, identity.sender_count, settings.sampling.width
+    )
+    names = (*(unit.name for unit in layer_units), TOKENS, SCALARS, AGENT)
+    envelope = Envelope(identity, settings, k, names)
+    counters = Counters()
+    device = next((p.device for p in adapter.root.parameters()), torch.device("cpu"))
+    ring = SlotRing(_layout(found, k, settings), settings.buffers.slots, device)
+    recorder = Recorder(_plan(adapter, settings, envelope), ring, Breaker(counters), counters)
+    hooks = _install(adapter.root, found.taps, recorder)
+    _log.info(
+        "infoplane: run %s, attempt %d, every %d steps, %d rows, %.1f MB of buffers\n%s",
+        identity.run, identity.attempt, settings.interval, k, ring.nbytes / 1e6, found.table(),
+    )  # fmt: skip
+    parts = Parts(adapter, envelope, layer_units, ring, recorder, counters, hooks, announce)
+    return parts, transport_factory(settings, identity)
+
+
+def _plan(adapter: Adapter, settings: Settings, envelope: Envelope) -> Plan:
+    rule = settings.sampling
+    dp_rank = envelope.identity.coordinates.dp
+    return Plan(
+        step=adapter.step,
+        interval=settings.interval,
+        labels=settings.tokens.labels,
+        sampling=RowSampling(rule.key_seed, dp_rank, envelope.rows_per_step),
+        projection=Projection(rule.projection_dim, rule.projection_seed),
+    )
+
+
+def _layout(found: Discovery, rows: int, settings: Settings) -> Layout:
+    layout = Layout()
+    layout.add("keys", torch.int64, rows)
+    tokens.add_regions(layout, rows)
+    scalars.add_region(layout)
+    for tap in found.taps:
+        if tap.kind == "act":
+            add_act_regions(layout, tap.name)
+        else:
+            add_block_regions(layout, tap.name, rows, settings.sampling.projection_dim)
+    return layout
+
+
+def _install(root: nn.Module, taps: list[Tap], recorder: Recorder) -> list[RemovableHandle]:
+    handles = [root.register_forward_pre_hook(EnterHook(recorder), with_kwargs=True)]
+    for tap in taps:
+        if tap.is_input:
+            hook = InputHook(recorder, tap)
+            handles.append(tap.module.register_forward_pre_hook(hook, with_kwargs=True))
+        else:
+            handles.append(tap.module.register_forward_hook(OutputHook(recorder, tap)))
+    head = _head(root)
+    if head is not None:
+        handles.append(head.register_forward_hook(HeadHook(recorder)))
+    handles.append(root.register_forward_hook(LeaveHook(recorder)))
+    return handles
+
+
+def _head(root: nn.Module) -> nn.Module | None:
+    """Return the module that computes the logits: the last one outside the blocks named like a head."""
+    pattern = re.compile(tokens.HEAD_NAMES)
+    named = [
+        module
+        for name, module in root.named_modules()
+        if pattern.fullmatch(name.rsplit(".", maxsplit=1)[-1]) and hasattr(module, "weight")
+    ]
+    return named[-1] if named else None

@@ -1,0 +1,119 @@
+"""The callables that are hung into the model: they test one attribute and leave, on all but sampled micro-batches.
+
+A copy or a pickle of a hooked model (an EMA copy, torch.save of a whole module) gets hooks that do nothing: the
+original's agent has locks and a thread, and a copy is not the model that is trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from torch import nn
+
+from infoplane.agent.taps import Tap
+
+
+class Listener(Protocol):
+    """What hooks call."""
+
+    is_open: bool
+
+    def enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        """A forward pass of the whole model begins."""
+        ...
+
+    def leave(self, output: Any) -> None:
+        """A forward pass of the whole model is over."""
+        ...
+
+    def logits(self, output: Any) -> None:
+        """The head has computed its output."""
+        ...
+
+    def fire(self, tap: Tap, value: Any) -> None:
+        """A tapped module has run."""
+        ...
+
+
+class Inert:
+    """What a copied hook turns into: does nothing."""
+
+    def __call__(self, *_: Any) -> None:
+        """Do nothing."""
+
+
+class _Hook:
+    __slots__ = ("_listener",)
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+
+    def __deepcopy__(self, _: dict[int, Any]) -> Inert:
+        return Inert()
+
+    def __reduce__(self) -> tuple[type[Inert], tuple[()]]:
+        return Inert, ()
+
+
+class OutputHook(_Hook):
+    """Forward hook of a tap on a module's output."""
+
+    __slots__ = ("_tap",)
+
+    def __init__(self, listener: Listener, tap: Tap) -> None:
+        super().__init__(listener)
+        self._tap = tap
+
+    def __call__(self, module: nn.Module, args: Any, output: Any) -> None:
+        """Pass the output on if the micro-batch is sampled."""
+        if self._listener.is_open:
+            self._listener.fire(self._tap, output)
+
+
+class InputHook(_Hook):
+    """Forward pre-hook, with keyword arguments, of a tap on a module's input."""
+
+    __slots__ = ("_tap",)
+
+    def __init__(self, listener: Listener, tap: Tap) -> None:
+        super().__init__(listener)
+        self._tap = tap
+
+    def __call__(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+        """Pass the arguments on if the micro-batch is sampled."""
+        if self._listener.is_open:
+            self._listener.fire(self._tap, (args, kwargs))
+
+
+class HeadHook(_Hook):
+    """Forward hook of the module that computes the logits."""
+
+    __slots__ = ()
+
+    def __call__(self, module: nn.Module, args: Any, output: Any) -> None:
+        """Pass the logits on if the micro-batch is sampled."""
+        if self._listener.is_open:
+            self._listener.logits(output)
+
+
+class EnterHook(_Hook):
+    """Forward pre-hook, with keyword arguments, of the root."""
+
+    __slots__ = ()
+
+    def __call__(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+        """Announce the forward pass if the model trains."""
+        if module.training:
+            self._listener.enter(module, args, kwargs)
+
+
+class LeaveHook(_Hook):
+    """Forward hook of the root."""
+
+    __slots__ = ()
+
+    def __call__(self, module: nn.Module, args: Any, output: Any) -> None:
+        """End the capture."""
+        if self._listener.is_open:
+            self._listener.leave(output)

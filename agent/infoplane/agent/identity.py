@@ -1,0 +1,129 @@
+"""Who speaks: run, attempt, coordinates and sender; agreed through the rendezvous store, without a collective."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from dataclasses import dataclass, fields
+from typing import Any, Final
+
+import torch.distributed as dist
+
+from infoplane.agent.settings import Settings
+from infoplane.wire import infoplane_pb2 as pb
+
+_PREFIX: Final = "infoplane"
+_log = logging.getLogger("infoplane.agent")
+
+
+@dataclass(frozen=True, slots=True)
+class Coordinates:
+    """Where a rank stands in the parallel layout, and the layout's sizes."""
+
+    rank: int = 0
+    world: int = 1
+    dp: int = 0
+    dp_size: int = 1
+    tp: int = 0
+    tp_size: int = 1
+    pp: int = 0
+    pp_size: int = 1
+    sp: int = 0
+    sp_size: int = 1
+    ep: int = 0
+    ep_size: int = 1
+
+    def to_wire(self) -> pb.Coordinates:
+        """Return the wire form."""
+        return pb.Coordinates(**{field.name: getattr(self, field.name) for field in fields(self)})
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """The name under which this rank speaks for the whole attempt.
+
+    Attributes:
+        run: name of the run, equal on all ranks.
+        attempt: grows with every restart, equal on all ranks.
+        coordinates: of this rank.
+    """
+
+    run: str
+    attempt: int
+    coordinates: Coordinates
+
+    @property
+    def sender_index(self) -> int:
+        """Dense index among the ranks that send a unit."""
+        return self.coordinates.dp
+
+    @property
+    def sender_count(self) -> int:
+        """Number of ranks that send a unit."""
+        return self.coordinates.dp_size
+
+
+def resolve(settings: Settings, coordinates: Coordinates) -> Identity:
+    """Return the identity of this rank; at most two round trips to the store, no wait for other ranks."""
+    check_sizes(coordinates)
+    now_ms = time.time_ns() // 1_000_000
+    run = settings.run
+    if run is None:
+        stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(now_ms / 1000))
+        run = _agree("run", f"run-{stamp}-{os.getpid()}")
+    attempt = settings.attempt
+    if attempt is None:
+        # One entry per restart: an elastic restart keeps the store and must get a later number.
+        restart = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        attempt = int(_agree(f"attempt/{run}/{restart}", str(now_ms)))
+    return Identity(run, attempt, coordinates)
+
+
+def data_parallel_coordinates() -> Coordinates:
+    """Return the coordinates under plain data parallelism: every rank is one replica."""
+    if dist.is_available() and dist.is_initialized():
+        rank, world = dist.get_rank(), dist.get_world_size()
+    else:
+        rank = int(os.environ.get("RANK", "0"))
+        world = int(os.environ.get("WORLD_SIZE", "1"))
+        if world > 1:
+            _log.error(
+                "infoplane: WORLD_SIZE is %d but torch.distributed is not initialised: ranks cannot agree on "
+                "run and attempt; call attach() after init_process_group, or set INFOPLANE_RUN and "
+                "INFOPLANE_ATTEMPT",
+                world,
+            )
+    return Coordinates(rank=rank, world=world, dp=rank, dp_size=world)
+
+
+def check_sizes(at: Coordinates) -> bool:
+    """Return whether the sizes of the layout multiply to the world; log an error if not."""
+    product = at.dp_size * at.tp_size * at.pp_size * at.sp_size
+    if product == at.world:
+        return True
+    _log.error(
+        "infoplane: parallel sizes dp %d x tp %d x pp %d x sp %d = %d do not make the world of %d ranks: "
+        "windows of this run will be incomplete or count rows twice",
+        at.dp_size, at.tp_size, at.pp_size, at.sp_size, product, at.world,
+    )  # fmt: skip
+    return False
+
+
+def _agree(key: str, proposal: str) -> str:
+    """Return the proposal of whoever came first to the store; one's own without a store."""
+    store = _store()
+    if store is None:
+        return proposal
+    # An empty expected value means: set it if nobody has.
+    return bytes(store.compare_set(f"{_PREFIX}/{key}", "", proposal)).decode()
+
+
+def _store() -> Any:
+    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+        return None
+    try:
+        return dist.distributed_c10d._get_default_store()
+    except (AttributeError, RuntimeError, ValueError) as error:
+        _log.error("infoplane: no rendezvous store, ranks cannot agree on the attempt: %r", error)
+        return None

@@ -1,0 +1,174 @@
+"""From captured arrays to framed records. Runs in the publisher thread: numpy and protobuf, never torch."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from infoplane.agent import projection, sampling
+from infoplane.agent.identity import Identity
+from infoplane.agent.scalars import ScalarValue
+from infoplane.agent.settings import Settings
+from infoplane.agent.sketch import NORM_FIELDS
+from infoplane.agent.slots import Slot
+from infoplane.agent.taps import Tap
+from infoplane.agent.tokens import columns
+from infoplane.agent.transports.base import Outgoing
+from infoplane.agent.units import LayerUnit
+from infoplane.wire import encode, to_tensor
+from infoplane.wire import infoplane_pb2 as pb
+from infoplane.wire.topics import RECORDS, Names, record_key
+
+
+@dataclass(slots=True)
+class Envelope:
+    """What all records of one rank share.
+
+    Attributes:
+        first_step: first step this rank took part in; -1 until it did.
+    """
+
+    identity: Identity
+    settings: Settings
+    rows_per_step: int
+    units: tuple[str, ...]
+    first_step: int = -1
+    _seq: dict[str, Iterator[int]] = field(default_factory=dict)
+
+    def next_seq(self, unit: str) -> int:
+        """Return the next number of `unit`; taken when a record is made, so that dropped ones leave gaps."""
+        return next(self._seq.setdefault(unit, itertools.count()))
+
+    def record(self, unit: str, seq: int, step: int, time_ms: int) -> pb.Record:
+        """Return a record without a body."""
+        rule = self.settings.sampling
+        return pb.Record(
+            run=self.identity.run,
+            attempt=self.identity.attempt,
+            unit=unit,
+            seq=seq,
+            step=step,
+            coordinates=self.identity.coordinates.to_wire(),
+            sender=pb.Sender(
+                index=self.identity.sender_index,
+                count=self.identity.sender_count,
+                first_step=max(self.first_step, 0),
+                level=rule.base_level,
+                level_since=max(self.first_step, 0),
+            ),
+            rule=pb.WindowRule(base_level=rule.base_level, width=rule.width),
+            units=self.units,
+            time_ms=time_ms,
+        )
+
+    def sampling(self) -> pb.Sampling:
+        """Return the identity of projection and row sample."""
+        rule = self.settings.sampling
+        return pb.Sampling(
+            projection_version=projection.VERSION,
+            projection_seed=rule.projection_seed,
+            projection_dim=rule.projection_dim,
+            key_version=sampling.VERSION,
+            key_seed=rule.key_seed,
+            rows_per_step=self.rows_per_step,
+            rows_per_window=rule.rows_per_window,
+        )
+
+    def outgoing(self, record: pb.Record) -> Outgoing:
+        """Return `record` framed and addressed."""
+        topic = Names(self.settings.kafka.topic_prefix).of(RECORDS)
+        key = record_key(record.run, record.unit)
+        return Outgoing(topic, key, encode(record), record.time_ms)
+
+
+def layers_body(envelope: Envelope, unit: LayerUnit, slot: Slot) -> pb.Sketch:
+    """Return the sketches of the taps of `unit` that fired."""
+    found = slot.capture
+    body = pb.Sketch(
+        sampling=envelope.sampling(), rows_total=found.num_rows, row_keys=_row_keys(slot)
+    )
+    marked = [(tap, True) for tap in unit.duplicates] + [(tap, False) for tap in unit.taps]
+    body.taps.extend(
+        _tap(tap, slot, is_duplicate) for tap, is_duplicate in marked if tap.name in found.widths
+    )
+    return body
+
+
+def tokens_body(envelope: Envelope, slot: Slot) -> pb.Tokens:
+    """Return the token columns of the sampled rows."""
+    settings = envelope.settings
+    body = pb.Tokens(
+        sampling=envelope.sampling(),
+        rows_total=slot.capture.num_rows,
+        row_keys=_row_keys(slot),
+        token_mode=settings.tokens.mode,
+        vocabulary=slot.capture.vocabulary,
+    )
+    found = columns(slot, settings.tokens.mode, settings.sampling.key_seed)
+    body.columns.extend(pb.Column(name=n, values=to_tensor(v)) for n, v in found.items())
+    return body
+
+
+def agent_body(totals: Mapping[tuple[str, str], float]) -> pb.AgentStats:
+    """Return running totals of the agent by (name, reason)."""
+    return pb.AgentStats(
+        counters=[pb.Counter(name=n, reason=r, value=v) for (n, r), v in totals.items()]
+    )
+
+
+def scalars_body(values: Sequence[ScalarValue], slot: Slot) -> pb.Scalars:
+    """Return the scalars since the last sampled step."""
+    body = pb.Scalars()
+    for scalar in values:
+        held = scalar.value if scalar.place < 0 else float(slot.host["scalars"][scalar.place])
+        body.values.add(
+            name=scalar.name, step=scalar.step, value=held, announced=scalar.is_announced
+        )
+    return body
+
+
+def _row_keys(slot: Slot) -> pb.Tensor:
+    return to_tensor(slot.host["keys"][: slot.capture.k].astype(np.uint64))
+
+
+def _tap(tap: Tap, slot: Slot, is_duplicate: bool) -> pb.TapSketch:
+    body = pb.TapSketch(tap=tap.name, duplicate=is_duplicate, width=slot.capture.widths[tap.name])
+    if tap.kind == "act":
+        body.elements.CopyFrom(_histogram(slot.host[f"{tap.name}:elements"], is_signed=True))
+        return body
+    norms = dict(zip(NORM_FIELDS, slot.host[f"{tap.name}:norms"].tolist(), strict=True))
+    norms["nonfinite"] = int(norms["nonfinite"])
+    outer = slot.host[f"{tap.name}:outer"]
+    body.moments.n = norms["n"]
+    body.moments.total.CopyFrom(to_tensor(slot.host[f"{tap.name}:total"]))
+    body.moments.outer.CopyFrom(to_tensor(outer[np.triu_indices(outer.shape[0])]))
+    body.norms.CopyFrom(pb.Norms(**norms))
+    counts = slot.host[f"{tap.name}:norm_counts"]
+    body.norm_histogram.CopyFrom(_histogram(counts, is_signed=False))
+    body.rows.CopyFrom(pack_rows(slot.host[f"{tap.name}:rows"][: slot.capture.k]))
+    return body
+
+
+def _histogram(counts: npt.NDArray[Any], *, is_signed: bool) -> pb.Histogram:
+    """Return the wire form; the last bin is that of non-finite values."""
+    return pb.Histogram(
+        is_signed=is_signed, counts=to_tensor(counts[:-1]), nonfinite=int(counts[-1])
+    )
+
+
+def pack_rows(rows: npt.NDArray[np.float32]) -> pb.Rows:
+    """Return rows (k, r) as float16 in -1..1 with a float32 scale per row; relative error 2^-11 of the largest.
+
+    A row with a NaN or an infinity becomes zeros with scale NaN, so it reads back as NaN.
+    """
+    scale = np.abs(rows).max(axis=1, initial=0.0)
+    is_finite = np.isfinite(scale)
+    divisor = np.where(is_finite & (scale > 0), scale, np.float32(1.0))
+    scaled = np.where(is_finite[:, None], rows / divisor[:, None], np.float32(0.0))
+    kept = np.where(is_finite, scale, np.float32(np.nan)).astype(np.float32)
+    return pb.Rows(scaled=to_tensor(scaled.astype(np.float16)), scale=to_tensor(kept))

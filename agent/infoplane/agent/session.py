@@ -1,0 +1,215 @@
+"""A session: one attached model, from its hooks to its publisher."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from time import perf_counter
+
+from torch.utils.hooks import RemovableHandle
+
+from infoplane.agent import records
+from infoplane.agent.counters import Counters
+from infoplane.agent.frameworks import Adapter
+from infoplane.agent.parcels import Fill, UnitParcel
+from infoplane.agent.publisher import Publisher
+from infoplane.agent.recorder import Recorder
+from infoplane.agent.records import Envelope
+from infoplane.agent.scalars import ScalarLog, ScalarValue
+from infoplane.agent.slots import Loan, Slot, SlotRing
+from infoplane.agent.transports import Outgoing, TransportFactory
+from infoplane.agent.units import AGENT, SCALARS, TOKENS, LayerUnit
+from infoplane.wire import infoplane_pb2 as pb
+
+Announce = Callable[[int], Mapping[str, float]]
+_log = logging.getLogger("infoplane.agent")
+
+
+@dataclass(slots=True)
+class Parts:
+    """What a session is made of."""
+
+    adapter: Adapter
+    envelope: Envelope
+    layer_units: tuple[LayerUnit, ...]
+    ring: SlotRing
+    recorder: Recorder
+    counters: Counters
+    hooks: Sequence[RemovableHandle]
+    announce: Announce | None
+
+
+@dataclass(slots=True)
+class _Handover:
+    """A finished step whose copy to the host may still be under way."""
+
+    slot: Slot
+    scalars: list[ScalarValue]
+    time_ms: int
+
+
+class Session:
+    """Turns finished sampled steps into parcels; talks to the publisher."""
+
+    def __init__(self, parts: Parts, factory: TransportFactory) -> None:
+        settings = parts.envelope.settings
+        self.scalars = ScalarLog(parts.counters)
+        self.parts = parts
+        self._waiting: deque[_Handover] = deque()
+        self._last_finished = -1
+        self._has_failed = False
+        self._publisher = Publisher(
+            factory,
+            parts.counters,
+            beat=self._beat,
+            farewell=self._farewell,
+            heartbeat_s=settings.heartbeat_s,
+            queue_bytes=settings.buffers.queue_bytes,
+            exit_timeout_s=settings.exit_timeout_s,
+        )
+
+    def start(self) -> None:
+        """Watch the boundaries and start the publisher's thread."""
+        self.parts.adapter.listen(self.boundary, self.close)
+        self._publisher.start()
+
+    def detach(self) -> None:
+        """Take the hooks out and restore the framework's object; idempotent."""
+        for hook in self.parts.hooks:
+            hook.remove()
+        self.parts.adapter.unlisten()
+
+    def close(self) -> None:
+        """Detach, send what is left and say goodbye, within the exit timeout; idempotent."""
+        self.detach()
+        try:
+            self._hand_over(wait=True)
+        except Exception as error:  # noqa: BLE001 - training goes on
+            self._failed(error)
+        self._publisher.close()
+
+    @property
+    def scalar_step(self) -> int:
+        """Step that a value logged now belongs to: that of the last training forward."""
+        return max(self.parts.recorder.step, 0)
+
+    # ---------------------------------------------------------------- training thread
+
+    def boundary(self, step: int) -> None:
+        """End optimizer step `step`; never raises, never waits. About 5 us on unsampled steps."""
+        start = perf_counter()
+        try:
+            self._finish(step, start)
+        except Exception as error:  # noqa: BLE001 - training goes on
+            self._failed(error)
+        self.parts.recorder.seconds += perf_counter() - start
+
+    def _finish(self, step: int, now: float) -> None:
+        recorder, counters = self.parts.recorder, self.parts.counters
+        if recorder.step != step:
+            # No forward was seen, as under torch.compile: scalars and the agent's own unit go on.
+            recorder.begin(step)
+        self.parts.envelope.first_step = recorder.first_step
+        slot = recorder.take()
+        counters.add("steps")
+        counters.add("step_seconds", value=now - recorder.started)
+        if slot is not None:
+            counters.add("sampled_steps")
+            counters.add("hook_seconds", value=recorder.seconds)
+            recorder.seconds = 0.0
+            values = self.scalars.move_to(slot) + self._announced(step)
+            slot.start_copy()
+            self._waiting.append(_Handover(slot, values, time.time_ns() // 1_000_000))
+        self._last_finished = step
+        self._hand_over()
+
+    def _announced(self, step: int) -> list[ScalarValue]:
+        if self.parts.announce is None:
+            return []
+        plan = self.parts.announce(step)
+        return [ScalarValue(name, step, float(v), is_announced=True) for name, v in plan.items()]
+
+    def _hand_over(self, *, wait: bool = False) -> None:
+        """Offer every step whose copy has arrived; `wait` for it only at the end of the run."""
+        while self._waiting:
+            first = self._waiting[0]
+            if wait:
+                first.slot.wait()
+            elif not first.slot.is_copied():
+                return
+            self._offer(self._waiting.popleft())
+
+    def _offer(self, done: _Handover) -> None:
+        fills = self._fills(done)
+        slot, envelope = done.slot, self.parts.envelope
+        loan = Loan(self.parts.ring, slot, len(fills))
+        step, share = slot.capture.step, slot.nbytes // len(fills)
+        for unit, fill in fills:
+            seq = envelope.next_seq(unit)
+            parcel = UnitParcel(envelope, unit, seq, step, done.time_ms, share, fill, loan)
+            self._publisher.offer(parcel)
+
+    def _fills(self, done: _Handover) -> list[tuple[str, Fill]]:
+        """Return (unit, what fills its record's body) of every unit that has something to say."""
+        envelope, slot = self.parts.envelope, done.slot
+        fills: list[tuple[str, Fill]] = []
+        for unit in self.parts.layer_units:
+            if any(tap.name in slot.capture.widths for tap in unit.taps):
+                fills.append((unit.name, partial(_fill_layers, envelope, unit, slot)))
+        if slot.capture.k:
+            fills.append((TOKENS, partial(_fill_tokens, envelope, slot)))
+        fills.append((SCALARS, partial(_fill_scalars, done.scalars, slot)))
+        fills.append((AGENT, partial(_fill_agent, self.parts.counters)))
+        return fills
+
+    def _failed(self, error: Exception) -> None:
+        self.parts.counters.add("boundary_errors", type(error).__name__)
+        if not self._has_failed:
+            self._has_failed = True
+            _log.warning("infoplane: error at a step boundary, counted from now on: %r", error)
+
+    # ---------------------------------------------------------------- publisher thread
+
+    def _beat(self) -> list[Outgoing]:
+        body = pb.Heartbeat(
+            finished_step=max(self._last_finished, 0), any_finished=self._last_finished >= 0
+        )
+        return self._to_all(lambda record: record.heartbeat.CopyFrom(body))
+
+    def _farewell(self) -> list[Outgoing]:
+        body = pb.Bye(last_step=max(self._last_finished, 0), any_finished=self._last_finished >= 0)
+        return self._to_all(lambda record: record.bye.CopyFrom(body))
+
+    def _to_all(self, fill: Fill) -> list[Outgoing]:
+        """Return one message per unit; none before the first boundary, as there is no first step to state."""
+        envelope = self.parts.envelope
+        if envelope.first_step < 0:
+            return []
+        now_ms = time.time_ns() // 1_000_000
+        step = max(self._last_finished, envelope.first_step)
+        messages = []
+        for unit in envelope.units:
+            record = envelope.record(unit, envelope.next_seq(unit), step, now_ms)
+            fill(record)
+            messages.append(envelope.outgoing(record))
+        return messages
+
+
+def _fill_layers(envelope: Envelope, unit: LayerUnit, slot: Slot, record: pb.Record) -> None:
+    record.sketch.CopyFrom(records.layers_body(envelope, unit, slot))
+
+
+def _fill_tokens(envelope: Envelope, slot: Slot, record: pb.Record) -> None:
+    record.tokens.CopyFrom(records.tokens_body(envelope, slot))
+
+
+def _fill_scalars(values: list[ScalarValue], slot: Slot, record: pb.Record) -> None:
+    record.scalars.CopyFrom(records.scalars_body(values, slot))
+
+
+def _fill_agent(counters: Counters, record: pb.Record) -> None:
+    record.agent.CopyFrom(records.agent_body(counters.snapshot()))

@@ -1,0 +1,132 @@
+"""The agent's settings: what can be set, what it means and what it is when nobody sets it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from infoplane.agent.options import option, section
+
+ENVIRONMENT_PREFIX: Final = "INFOPLANE_"
+TRANSPORTS: Final = ("kafka", "file", "memory", "none")
+_MAX_SEED: Final = 2**64 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaSettings:
+    """Where the brokers are."""
+
+    bootstrap_servers: str = option("127.0.0.1:9092", "brokers, comma separated")
+    topic_prefix: str = option("infoplane.", "prefix of every topic, one per tenant")
+    api_version: str = option("2.1", "broker protocol spoken, major.minor; auto asks the broker")
+
+
+@dataclass(frozen=True, slots=True)
+class FileSettings:
+    """The file transport."""
+
+    path: str = option("infoplane-{run}-{rank}.log", "file written; {run} and {rank} are replaced")
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingSettings:
+    """Which steps and rows are sampled, and how rows are projected."""
+
+    base_level: int = option(4, "every 2^level-th step is sampled", low=0, high=20)
+    width: int = option(8, "sampled steps in a window", low=1, high=4096)
+    rows_per_window: int = option(1024, "rows kept per window over all ranks", low=16, high=65536)
+    key_seed: int = option(0, "seed of the row keys, equal in all runs", low=0, high=_MAX_SEED)
+    projection_dim: int = option(64, "columns of the random projection", low=2, high=256)
+    projection_seed: int = option(0, "seed of the projection", low=0, high=_MAX_SEED)
+
+
+@dataclass(frozen=True, slots=True)
+class UnitsSettings:
+    """How taps are grouped into records."""
+
+    layers: int = option(8, "layers in one record", low=1, high=64)
+
+
+@dataclass(frozen=True, slots=True)
+class TapsSettings:
+    """Where the model is tapped: on, off or a regular expression over module names."""
+
+    block: str = option("on", "output of every block", pattern=True)
+    act: str = option("on", "output of the activation function of every block", pattern=True)
+    final_norm: str = option("on", "output of the norm after the blocks", pattern=True)
+    embed: str = option("on", "input of the first block", pattern=True)
+
+
+@dataclass(frozen=True, slots=True)
+class TokensSettings:
+    """What is sent about tokens: the privacy switch."""
+
+    mode: str = option(
+        "buckets",
+        "target ids as 64 hash buckets, as they are, or not at all",
+        choices=("buckets", "ids", "none"),
+    )
+    labels: str = option(
+        "auto",
+        "labels belong to the same position (aligned) or to the one before (shifted)",
+        choices=("auto", "aligned", "shifted"),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class BuffersSettings:
+    """Memory bounds."""
+
+    slots: int = option(4, "sampled steps that may be on their way at once", low=1, high=64)
+    queue_bytes: int = option(33554432, "bytes that may wait for the publisher", low=65536)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that can be set about the agent."""
+
+    enabled: bool = option(True, "off: no hooks, no thread, nothing")
+    run: str | None = option(None, "name of the run; None: agreed among the ranks")
+    attempt: int | None = option(None, "number that grows with restarts; None: agreed", low=0)
+    transport: str = option("kafka", "how records leave", choices=TRANSPORTS)
+    kafka: KafkaSettings = section(KafkaSettings)
+    file: FileSettings = section(FileSettings)
+    sampling: SamplingSettings = section(SamplingSettings)
+    units: UnitsSettings = section(UnitsSettings)
+    taps: TapsSettings = section(TapsSettings)
+    tokens: TokensSettings = section(TokensSettings)
+    buffers: BuffersSettings = section(BuffersSettings)
+    heartbeat_s: float = option(5.0, "seconds between heartbeats", low=0.05, high=3600)
+    exit_timeout_s: float = option(3.0, "longest wait at exit in seconds", low=0, high=60)
+
+    @property
+    def interval(self) -> int:
+        """Steps between two sampled steps."""
+        return 1 << self.sampling.base_level
+
+
+def options(
+    kind: type[Any] = Settings, prefix: str = ""
+) -> Iterator[tuple[str, dataclasses.Field[Any]]]:
+    """Yield (dotted key, field) of every option, in order of declaration."""
+    for field in dataclasses.fields(kind):
+        nested = field.metadata.get("section")
+        if nested is None:
+            yield prefix + field.name, field
+        else:
+            yield from options(nested, f"{prefix}{field.name}.")
+
+
+def environment_name(key: str) -> str:
+    """Return the environment variable of a dotted key."""
+    return ENVIRONMENT_PREFIX + key.upper().replace(".", "__")
+
+
+def describe() -> list[tuple[str, str, Any, str]]:
+    """Return (key, environment name, default, help) of every option: what the documentation prints."""
+    return [
+        (key, environment_name(key), field.default, field.metadata["help"])
+        for key, field in options()
+    ]

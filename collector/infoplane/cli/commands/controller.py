@@ -1,0 +1,26 @@
+"""`infoplane controller`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from infoplane.cli.flags import Bootstrap, ConfigFile, Json, Prefix, settings_from
+from infoplane.cli.service import run_until_stopped
+from infoplane.cli.signals import StopSignal
+
+
+def controller(
+    bootstrap: Bootstrap = None,
+    prefix: Prefix = None,
+    config: ConfigFile = None,
+    as_json: Json = False,
+) -> None:
+    """Run WATCH: results in, verdicts out."""
+    settings = settings_from(config, bootstrap, prefix)
+
+    def run(stop: StopSignal, on_ready: Callable[..., None]) -> None:
+        from infoplane.cli.stages import controller_stages, run_service
+
+        run_service(controller_stages(settings), settings, stop, on_ready)
+
+    run_until_stopped("controller", run, as_json=as_json)

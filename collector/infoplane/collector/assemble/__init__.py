@@ -1,0 +1,1 @@
+"""ASSEMBLE: merges what the ranks say about one unit into windows."""

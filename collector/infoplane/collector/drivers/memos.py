@@ -1,0 +1,60 @@
+"""Reads what a stage has saved in the `state` topic."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+from kafka import KafkaConsumer, TopicPartition
+
+from infoplane.collector.settings import KafkaSection
+from infoplane.wire import DecodeError, decode
+from infoplane.wire import infoplane_pb2 as pb
+from infoplane.wire.topics import STATE
+
+_log = logging.getLogger(__name__)
+QUIET_S = 0.5
+LIMIT_S = 30.0
+
+
+def read_memos(kafka: KafkaSection, client: dict[str, Any], stage: str) -> dict[str, bytes]:
+    """Return the newest memo of every key of `stage`.
+
+    Reads the compacted topic from its beginning until all partitions are at their high-water mark; a topic that is
+    empty answers nothing for half a second.
+    """
+    topic = kafka.names.of(STATE)
+    memos: dict[str, bytes] = {}
+    consumer = KafkaConsumer(**client, group_id=None, fetch_max_wait_ms=50)
+    try:
+        places = [
+            TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic) or ()
+        ]
+        consumer.assign(places)
+        consumer.seek_to_beginning(*places)
+        began = quiet_since = time.monotonic()
+        while places and time.monotonic() - quiet_since < QUIET_S:
+            for messages in consumer.poll(timeout_ms=50).values():
+                quiet_since = time.monotonic()
+                for message in messages:
+                    _take(memos, stage, message)
+            ends = {where: consumer.highwater(where) for where in places}
+            if all(end is not None and consumer.position(w) >= end for w, end in ends.items()):
+                break
+            if time.monotonic() - began > LIMIT_S:
+                _log.warning("%s: reading its saved state takes longer than %.0f s", stage, LIMIT_S)
+                began = time.monotonic()
+    finally:
+        consumer.close(autocommit=False, timeout_ms=1_000)
+    return memos
+
+
+def _take(memos: dict[str, bytes], stage: str, message: Any) -> None:
+    try:
+        state = decode(message.value or b"", pb.StageState)
+    except DecodeError as error:
+        _log.warning("offset %d of %s: %s", message.offset, message.topic, error)
+        return
+    if state.stage == stage:
+        memos[state.key] = state.payload

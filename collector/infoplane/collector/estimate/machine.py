@@ -1,0 +1,155 @@
+"""The ESTIMATE state machine: one per run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from infoplane.collector.estimate import snapshot
+from infoplane.collector.estimate.compute import EstimateSettings, results_of
+from infoplane.collector.estimate.join import JoinedWindow, RunAttempt
+from infoplane.collector.estimate.view import WindowView
+from infoplane.collector.metrics.registry import METRICS
+from infoplane.collector.stage import Emission, Stage
+from infoplane.wire import infoplane_pb2 as pb
+from infoplane.wire.topics import LATEST, RESULTS, WINDOWS, run_key, series_key
+
+
+@dataclass(slots=True)
+class EstimateMachine:
+    """Joins the units of each window, in order, and publishes every estimate.
+
+    Cost: one computation per metric and window; a late pane of a retained window costs another.
+    """
+
+    run: str
+    settings: EstimateSettings
+    attempts: dict[int, RunAttempt] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def add(self, pane: pb.WindowPane, clock_ms: int, position: int) -> list[Emission]:
+        """Take in one part of a pane; see `infoplane.collector.stage.Machine`."""
+        newest = max(self.attempts, default=0)
+        if pane.attempt < newest and pane.attempt not in self.attempts:
+            return self._ignore("stale_attempt")
+        attempt = self.attempts.setdefault(pane.attempt, RunAttempt())
+        if pane.window < attempt.expired_before:
+            return self._ignore("too_late")
+        window = attempt.windows.get(pane.window)
+        if window is None:
+            window = JoinedWindow(pane.window, position, clock_ms)
+        changed = window.add(pane)  # may raise, before anything is kept
+        attempt.windows[pane.window] = window
+        return list(self._advance(clock_ms, window if changed and window.closed else None))
+
+    def on_timer(self, clock_ms: int) -> list[Emission]:
+        """Close the windows whose join deadline passed."""
+        return list(self._advance(clock_ms, None))
+
+    def due_ms(self) -> int | None:
+        """Join deadline of the oldest open window: windows close in order."""
+        fronts = (
+            min((w for w in attempt.windows.values() if not w.closed), key=_index, default=None)
+            for attempt in self.attempts.values()
+        )
+        return min(
+            (front.opened_ms + self.settings.join_deadline_ms for front in fronts if front),
+            default=None,
+        )
+
+    def needed_position(self) -> int | None:
+        """First pane of the oldest window that is open or retained."""
+        return min(
+            (w.position for a in self.attempts.values() for w in a.windows.values()), default=None
+        )
+
+    def memo(self) -> bytes:
+        """Which windows are gone."""
+        gone = {str(number): a.expired_before for number, a in sorted(self.attempts.items())}
+        return json.dumps(gone).encode() if any(gone.values()) else b""
+
+    def to_bytes(self) -> bytes:
+        """Return the whole state, versioned."""
+        return snapshot.dump(self.run, self.attempts, self.counts)
+
+    @classmethod
+    def from_bytes(cls, data: bytes, settings: EstimateSettings) -> EstimateMachine:
+        """Return the machine whose `to_bytes` gave `data`; raises DecodeError."""
+        run, attempts, counts = snapshot.load(data)
+        return cls(run, settings, attempts, counts)
+
+    # ------------------------------------------------------------ windows
+
+    def _advance(self, clock_ms: int, corrected: JoinedWindow | None) -> Iterator[Emission]:
+        newest = max(self.attempts, default=0)
+        for number, attempt in sorted(self.attempts.items()):
+            if corrected is not None and attempt.windows.get(corrected.index) is corrected:
+                corrected.late_index += 1
+                yield from self._publish(attempt, corrected, clock_ms)
+            for index in sorted(attempt.windows):
+                window = attempt.windows[index]
+                if window.closed:
+                    continue
+                if not (number < newest or window.ready or self._overdue(window, clock_ms)):
+                    break  # windows close in order
+                window.closed = True
+                attempt.closed_through = max(attempt.closed_through, index)
+                if window.whole:
+                    yield from self._publish(attempt, window, clock_ms)
+            self._expire(attempt, outdated=number < newest)
+        for number in [n for n, a in self.attempts.items() if n < newest and not a.windows]:
+            del self.attempts[number]
+
+    def _overdue(self, window: JoinedWindow, clock_ms: int) -> bool:
+        return clock_ms >= window.opened_ms + self.settings.join_deadline_ms
+
+    def _expire(self, attempt: RunAttempt, *, outdated: bool) -> None:
+        limit = attempt.closed_through - self.settings.retain_windows + 1
+        if outdated:
+            attempt.windows.clear()
+        for index in [i for i, w in attempt.windows.items() if w.closed and i < limit]:
+            del attempt.windows[index]
+            attempt.expired_before = max(attempt.expired_before, index + 1)
+
+    def _publish(
+        self, attempt: RunAttempt, window: JoinedWindow, clock_ms: int
+    ) -> Iterator[Emission]:
+        view = WindowView.of_panes(window.panes(), window.missing())
+        kind = pb.LATE if window.late_index else pb.FINAL
+        pane = pb.Pane(kind=kind, index=window.late_index)
+        is_newest = window.index == attempt.closed_through
+        for result in results_of(view, self.settings, pane, clock_ms):
+            yield Emission(RESULTS, run_key(self.run), result)
+            if is_newest:
+                labels = tuple((label.name, label.value) for label in result.labels)
+                yield Emission(LATEST, series_key(self.run, result.metric, labels), result)
+
+    def _ignore(self, what: str) -> list[Emission]:
+        self.counts[what] = self.counts.get(what, 0) + 1
+        return []
+
+
+def _index(window: JoinedWindow) -> int:
+    return window.index
+
+
+def estimate_stage(settings: EstimateSettings | None = None) -> Stage[pb.WindowPane]:
+    """Return the ESTIMATE stage: `windows` in, `results` and `latest` out, keyed by run."""
+    chosen = settings or EstimateSettings(METRICS)
+
+    def begin(key: str, memo: bytes) -> EstimateMachine:
+        machine = EstimateMachine(key, chosen)
+        for number, gone in json.loads(memo or b"{}").items():
+            machine.attempts[int(number)] = RunAttempt(expired_before=gone, closed_through=gone - 1)
+        return machine
+
+    return Stage(
+        name="estimate",
+        reads=WINDOWS,
+        message_type=pb.WindowPane,
+        key_of=lambda pane: pane.run,
+        clock_of=lambda pane, timestamp_ms: pane.clock_ms,
+        begin=begin,
+        restore=lambda data: EstimateMachine.from_bytes(data, chosen),
+    )

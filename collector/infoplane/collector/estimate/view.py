@@ -1,0 +1,183 @@
+"""A closed window as arrays: what the metrics read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infoplane.estimators.state import LogHistogram, Moments, RowSample
+from infoplane.wire import DecodeError, from_tensor
+from infoplane.wire import infoplane_pb2 as pb
+
+
+@dataclass(frozen=True, slots=True)
+class Norms:
+    """Power sums of full-width row norms |x| of one tap."""
+
+    n: float
+    sum_square: float
+    sum_fourth: float
+    maximum: float
+    nonfinite: int
+    width: int
+
+
+@dataclass(frozen=True)
+class TapView:
+    """One tap of one window; arrays are made when first asked for.
+
+    `sketch` and `keys` as in the schema: moments about zero of the projected rows, a sample of them by key.
+    """
+
+    sketch: pb.TapSketch
+    row_keys: pb.Tensor
+    completeness: float
+
+    @cached_property
+    def moments(self) -> Moments | None:
+        """Moments of the projected rows, None if the tap sends none. Raises DecodeError."""
+        if not self.sketch.HasField("moments"):
+            return None
+        total = from_tensor(self.sketch.moments.total, shape=(None,)).astype(np.float64)
+        r = len(total)
+        triangle = from_tensor(self.sketch.moments.outer, shape=(r * (r + 1) // 2,))
+        outer = np.zeros((r, r))
+        outer[np.triu_indices(r)] = triangle
+        return Moments(self.sketch.moments.n, total, outer + np.triu(outer, 1).T)
+
+    @cached_property
+    def rows(self) -> RowSample | None:
+        """Sampled projected rows, None if the tap sends none. Raises DecodeError."""
+        if not self.sketch.HasField("rows"):
+            return None
+        keys = from_tensor(self.row_keys, shape=(None,))
+        scaled = from_tensor(self.sketch.rows.scaled, shape=(len(keys), None))
+        scale = from_tensor(self.sketch.rows.scale, shape=(len(keys),))
+        return RowSample(keys, scaled.astype(np.float32) * scale[:, None])
+
+    @cached_property
+    def elements(self) -> LogHistogram | None:
+        """Histogram of activation elements, None if the tap sends none. Raises DecodeError."""
+        if not self.sketch.HasField("elements"):
+            return None
+        histogram = self.sketch.elements
+        counts = from_tensor(histogram.counts, shape=(None,)).astype(np.int64)
+        try:
+            return LogHistogram(counts, histogram.nonfinite, histogram.is_signed)
+        except ValueError as error:
+            raise DecodeError("content", str(error)) from None
+
+    @property
+    def norms(self) -> Norms:
+        """Norm statistics at full width."""
+        n = self.sketch.norms
+        return Norms(n.n, n.sum_square, n.sum_fourth, n.maximum, n.nonfinite, self.sketch.width)
+
+
+@dataclass(frozen=True)
+class TokensView:
+    """Sampled tokens: columns by name, rows by key."""
+
+    tokens: pb.Tokens
+    completeness: float
+
+    @cached_property
+    def sample(self) -> RowSample:
+        """Rows without values, with the columns position, target, log_prob, entropy, valid. Raises DecodeError."""
+        keys = from_tensor(self.tokens.row_keys, shape=(None,))
+        columns: dict[str, NDArray[Any]] = {
+            column.name: from_tensor(column.values, shape=(len(keys),))
+            for column in self.tokens.columns
+        }
+        return RowSample(keys, np.zeros((len(keys), 0), np.float32), columns)
+
+    @property
+    def vocabulary(self) -> int:
+        """Size of the vocabulary, 0 = unknown."""
+        return self.tokens.vocabulary
+
+    @property
+    def mode(self) -> str:
+        """`ids`, `buckets` or `none`."""
+        return self.tokens.token_mode
+
+
+@dataclass(frozen=True)
+class UnitView:
+    """One unit's last pane of the window."""
+
+    name: str
+    expected: int
+    present: int
+
+    @property
+    def completeness(self) -> float:
+        """Present over expected."""
+        return self.present / self.expected if self.expected else 0.0
+
+
+@dataclass(frozen=True)
+class WindowView:
+    """Everything the run said about one window."""
+
+    run: str
+    attempt: int
+    window: int
+    first_step: int
+    last_step: int
+    taps: Mapping[str, TapView]
+    inputs: Mapping[str, TapView]  # duplicates of taps that another unit sends
+    tokens: TokensView | None
+    scalars: tuple[pb.ScalarSum, ...]
+    counters: tuple[pb.Counter, ...]
+    units: tuple[UnitView, ...]
+    missing_units: tuple[str, ...] = field(default=())
+
+    @classmethod
+    def of_panes(
+        cls, panes: Iterable[pb.WindowPane], missing_units: Iterable[str] = ()
+    ) -> WindowView:
+        """Return the view of one window from the parts of every unit's last pane; at least one."""
+        panes = list(panes)
+        head = panes[0]
+        taps: dict[str, TapView] = {}
+        inputs: dict[str, TapView] = {}
+        tokens: TokensView | None = None
+        scalars: list[pb.ScalarSum] = []
+        counters: list[pb.Counter] = []
+        units = {pane.unit: UnitView(pane.unit, pane.expected, pane.present) for pane in panes}
+        for pane in panes:
+            kind = pane.WhichOneof("body")
+            completeness = units[pane.unit].completeness
+            if kind == "tap":
+                where = inputs if pane.tap.duplicate else taps
+                where[pane.tap.tap] = TapView(pane.tap, pane.row_keys, completeness)
+            elif kind == "tokens":
+                tokens = TokensView(pane.tokens, completeness)
+            elif kind == "scalars":
+                scalars.extend(pane.scalars.values)
+            elif kind == "agent":
+                counters.extend(pane.agent.counters)
+        return cls(
+            run=head.run,
+            attempt=head.attempt,
+            window=head.window,
+            first_step=head.first_step,
+            last_step=head.last_step,
+            taps=taps,
+            inputs=inputs,
+            tokens=tokens,
+            scalars=tuple(scalars),
+            counters=tuple(counters),
+            units=tuple(units.values()),
+            missing_units=tuple(missing_units),
+        )
+
+    def tap(self, name: str) -> TapView | None:
+        """Return a tap, or its duplicate where the unit that owns it is missing."""
+        return self.taps.get(name) or self.inputs.get(name)

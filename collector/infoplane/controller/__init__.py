@@ -1,0 +1,1 @@
+"""WATCH and what follows from it: detectors and verdicts."""

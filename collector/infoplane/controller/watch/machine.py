@@ -1,0 +1,171 @@
+"""The WATCH state machine: one per run. Results in, verdicts out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from infoplane.collector.stage import Emission, Stage
+from infoplane.controller.watch.family import Family
+from infoplane.controller.watch.latch import Latch
+from infoplane.controller.watch.limits import DEFAULT_LIMITS, NONFINITE, Limit
+from infoplane.controller.watch.sentences import change_verdict, limit_verdict
+from infoplane.controller.watch.snapshot import WatchState, dump, load
+from infoplane.wire import infoplane_pb2 as pb
+from infoplane.wire.topics import RESULTS, VERDICTS, run_key
+
+PLAN_METRIC = "training_announced"
+PLAN_STREAM = "learning_rate"
+
+
+@dataclass(frozen=True, slots=True)
+class WatchSettings:
+    """What is watched and how sure a detector must be."""
+
+    families: tuple[str, ...] = ("von_neumann_entropy_nats", "representation_rms")
+    site: str = "block"
+    warmup_windows: int = 12
+    threshold: float = 5.0
+    agree: int = 2
+    of: int = 3
+    cooldown_windows: int = 20
+    limits: tuple[Limit, ...] = DEFAULT_LIMITS
+
+
+@dataclass(slots=True)
+class Gathering:
+    """Values of one metric in one window while they come in."""
+
+    metric: str
+    window: int
+    position: int
+    head: pb.Result
+    values: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class WatchMachine:
+    """Judges final panes, window by window. A late pane is history: it never issues a verdict again.
+
+    Results of one metric and window come together; they are judged as soon as another metric or window begins.
+    """
+
+    state: WatchState
+    settings: WatchSettings
+    gathering: Gathering | None = None
+    saved: bytes = b""
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Results left out, by reason."""
+        return self.state.counts
+
+    def add(self, result: pb.Result, clock_ms: int, position: int) -> list[Emission]:
+        """Take in one result; see `infoplane.collector.stage.Machine`."""
+        if result.pane.kind != pb.FINAL or result.attempt < self.state.attempt:
+            return []
+        if result.attempt > self.state.attempt:
+            self._begin_attempt(result.attempt)
+        verdicts = list(self._judge_before(result, clock_ms))
+        self.state.spans[result.window] = result.first_step
+        labels = {label.name: label.value for label in result.labels}
+        if result.metric == PLAN_METRIC and labels.get("stream") == PLAN_STREAM:
+            self.state.plan = None if result.undefined else result.value
+        if self._watched(result, labels):
+            if self.gathering is None:
+                self.gathering = Gathering(result.metric, result.window, position, result)
+            self.gathering.values[labels["tap"]] = math.nan if result.undefined else result.value
+        verdicts += self._check_limits(result, clock_ms)
+        return [Emission(VERDICTS, run_key(self.state.run), verdict) for verdict in verdicts]
+
+    def on_timer(self, clock_ms: int) -> list[Emission]:
+        """Nothing waits for a time."""
+        return []
+
+    def due_ms(self) -> int | None:
+        """Nothing waits for a time."""
+        return None
+
+    def needed_position(self) -> int | None:
+        """First result of the metric that is still being gathered."""
+        return self.gathering.position if self.gathering else None
+
+    def memo(self) -> bytes:
+        """The whole state as of the last judgement: what came since is read again."""
+        return self.saved
+
+    def to_bytes(self) -> bytes:
+        """Return the whole state but for the metric that is being gathered, versioned."""
+        return dump(self.state)
+
+    # ------------------------------------------------------------ judging
+
+    def _begin_attempt(self, attempt: int) -> None:
+        self.state = WatchState(self.state.run, attempt, counts=self.state.counts)
+        self.gathering = None
+
+    def _watched(self, result: pb.Result, labels: dict[str, str]) -> bool:
+        site = labels.get("tap", "").partition("/")[2]
+        return (
+            result.metric in self.settings.families
+            and site == self.settings.site
+            and not (result.saturated or result.completeness <= 0)
+        )
+
+    def _judge_before(self, result: pb.Result, clock_ms: int) -> Iterator[pb.Verdict]:
+        """Judge what was gathered once `result` belongs to another metric or window."""
+        gathered = self.gathering
+        if gathered is None or (gathered.metric, gathered.window) == (result.metric, result.window):
+            return
+        self.gathering = None
+        family = self.state.families.setdefault(gathered.metric, self._family())
+        agreed = family.add(gathered.window, gathered.values, self.state.plan)
+        if agreed is not None:
+            since = self.state.spans.get(agreed.first_window, gathered.head.first_step)
+            yield change_verdict(gathered.head, agreed, gathered.values, since, clock_ms)
+        for window in [w for w in self.state.spans if w < gathered.window - 2 * self.settings.of]:
+            del self.state.spans[window]
+        self.saved = dump(self.state)
+
+    def _family(self) -> Family:
+        latch = Latch(self.settings.agree, self.settings.of, self.settings.cooldown_windows)
+        return Family(self.settings.threshold, self.settings.warmup_windows, latch)
+
+    def _check_limits(self, result: pb.Result, clock_ms: int) -> Iterator[pb.Verdict]:
+        wrong = None
+        if result.undefined == "nan" and result.metric in NONFINITE:
+            wrong = "not a finite number"
+        elif not result.undefined:
+            for limit in self.settings.limits:
+                if limit.metric == result.metric:
+                    wrong = limit.broken_by(result.value)
+        if wrong is None:
+            return
+        # One verdict a metric and cooldown: all taps break together more often than not.
+        last = self.state.broken.get(result.metric)
+        if last is not None and result.window < last + self.settings.cooldown_windows:
+            return
+        self.state.broken[result.metric] = result.window
+        yield limit_verdict(result, wrong, clock_ms)
+
+
+def watch_stage(settings: WatchSettings | None = None) -> Stage[pb.Result]:
+    """Return the WATCH stage: `results` in, `verdicts` out, keyed by run."""
+    chosen = settings or WatchSettings()
+
+    def restore(data: bytes) -> WatchMachine:
+        return WatchMachine(load(data), chosen, saved=data)
+
+    def begin(key: str, memo: bytes) -> WatchMachine:
+        return restore(memo) if memo else WatchMachine(WatchState(key), chosen)
+
+    return Stage(
+        name="watch",
+        reads=RESULTS,
+        message_type=pb.Result,
+        key_of=lambda result: result.run,
+        clock_of=lambda result, timestamp_ms: result.clock_ms,
+        begin=begin,
+        restore=restore,
+    )

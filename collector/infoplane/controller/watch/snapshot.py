@@ -1,0 +1,93 @@
+"""The saved form of a WATCH machine: JSON alone, since it is only counts and series."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+from infoplane.collector.packing import pack, unpack
+from infoplane.controller.watch.change import MEMORY, ChangeScore
+from infoplane.controller.watch.family import Family
+from infoplane.controller.watch.latch import Latch
+
+VERSION = 1
+
+
+@dataclass(slots=True)
+class WatchState:
+    """Everything of one run that outlives a window."""
+
+    run: str
+    attempt: int = 0
+    families: dict[str, Family] = field(default_factory=dict)
+    plan: float | None = None
+    broken: dict[str, int] = field(
+        default_factory=dict
+    )  # metric -> window of its last limit verdict
+    spans: dict[int, int] = field(default_factory=dict)  # window -> first step
+    counts: dict[str, int] = field(default_factory=dict)
+
+
+def dump(state: WatchState) -> bytes:
+    """Return the state as bytes."""
+    head = {
+        "run": state.run,
+        "attempt": state.attempt,
+        "plan": state.plan,
+        "broken": state.broken,
+        "spans": list(state.spans.items()),
+        "counts": state.counts,
+        "families": {name: _dump_family(family) for name, family in state.families.items()},
+    }
+    return pack("watch", VERSION, head, [])
+
+
+def load(data: bytes) -> WatchState:
+    """Return the state that `dump` wrote.
+
+    Raises:
+        DecodeError: another version, or not such a state.
+    """
+    head, _ = unpack("watch", VERSION, data)
+    return WatchState(
+        run=head["run"],
+        attempt=head["attempt"],
+        families={name: _load_family(family) for name, family in head["families"].items()},
+        plan=head["plan"],
+        broken=head["broken"],
+        spans={int(window): step for window, step in head["spans"]},
+        counts=head["counts"],
+    )
+
+
+def _dump_family(family: Family) -> dict[str, Any]:
+    latch = family.latch
+    return {
+        "threshold": family.threshold,
+        "warmup": family.warmup,
+        "windows": family.windows,
+        "newest": family.newest,
+        "latch": [latch.agree, latch.of, latch.cooldown, list(latch.votes), latch.silent_until],
+        "scores": {
+            tap: [
+                list(score.changes),
+                score.last if math.isfinite(score.last) else None,
+                score.largest_plan,
+            ]
+            for tap, score in family.scores.items()
+        },
+    }
+
+
+def _load_family(dumped: dict[str, Any]) -> Family:
+    agree, of, cooldown, votes, silent_until = dumped["latch"]
+    latch = Latch(agree, of, cooldown, deque((w, s) for w, s in votes), silent_until)
+    scores = {
+        tap: ChangeScore(deque(changes, MEMORY), math.nan if last is None else last, largest)
+        for tap, (changes, last, largest) in dumped["scores"].items()
+    }
+    return Family(
+        dumped["threshold"], dumped["warmup"], latch, scores, dumped["windows"], dumped["newest"]
+    )

@@ -1,0 +1,171 @@
+"""Von Neumann entropy of a covariance spectrum, and the effective rank.
+
+With p the eigenvalues of the centred covariance over their sum, S = -sum p ln p. It is ln r for
+r equal eigenvalues, does not change under rotation and scaling, and falls when few directions
+take over. Read together with the size of the mean, which centring removes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from infoplane.estimators.estimate import Estimate
+from infoplane.estimators.state.moments import Moments
+
+ESTIMATOR = "von_neumann_entropy"
+ESTIMATOR_RANK = "effective_rank"
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Spectrum:
+    """Entropy, correction of first order in 1/n, and standard error, ``(t,)`` each."""
+
+    entropy: Tensor
+    correction: Tensor
+    error: Tensor
+
+
+def von_neumann_entropy(
+    moments: Sequence[Moments], *, device: str | torch.device = "cpu"
+) -> list[Estimate]:
+    """Return the von Neumann entropy in nats of every item's covariance.
+
+    The plug-in value reads low by about (d + 1) / 2n for an isotropic spectrum. Its bias of
+    order 1/n for any spectrum, from second-order perturbation of a Wishart matrix with
+    v = n - 1 degrees of freedom, is added back, with sample eigenvalues p in place of true ones:
+
+        (1/v) [1 + 1/2 sum_{i != j} p_i p_j / L(p_i, p_j) - q + 2a - 2 q S],
+
+    q = sum p^2, a = -sum p^2 ln p, L the logarithmic mean. The result never exceeds ln d. It
+    takes rows to be independent and Gaussian; rows of one sequence are correlated, so that
+    their number overstates the information and the correction is too small. It vanishes as
+    n grows, and means little when n < 2d: hold n fixed.
+
+    Ceiling: ln d, or ln(n - 1) when that is smaller; ``saturated`` says that n is what limits
+    it. Band: value +- 1.96 standard errors, first order, same assumptions.
+
+    Undefined: ``"n"`` below 2 rows, ``"nan"``, ``"constant"`` when nothing varies.
+
+    Args:
+        moments: One per item; widths may differ.
+        device: Where eigenvalues are computed, in float64.
+
+    Returns:
+        One estimate per item. Cost O(d^3) each; equal widths are batched.
+    """
+    estimates: list[Estimate | None] = [None] * len(moments)
+    groups: dict[int, list[int]] = {}
+    for i, item in enumerate(moments):
+        reason = _reason(item)
+        if reason:
+            estimates[i] = _missing(reason, item)
+        else:
+            groups.setdefault(item.d, []).append(i)
+    for members in groups.values():
+        # eigvalsh is batched; a stack of one width at a time.
+        stack = np.stack([moments[i].covariance() for i in members])
+        rows = torch.tensor([moments[i].n for i in members], dtype=torch.float64)
+        spectrum = _spectrum(torch.from_numpy(stack).to(device), rows.to(device))
+        for i, *numbers in zip(
+            members,
+            spectrum.entropy.tolist(),
+            spectrum.correction.tolist(),
+            spectrum.error.tolist(),
+            strict=True,
+        ):
+            estimates[i] = _estimate(moments[i], *numbers)
+    return [estimate for estimate in estimates if estimate is not None]
+
+
+def effective_rank(
+    moments: Sequence[Moments], *, device: str | torch.device = "cpu"
+) -> list[Estimate]:
+    """Return exp of `von_neumann_entropy`: how many equal directions have that entropy.
+
+    Unit 1, from 1 to d. Ceiling, band and undefined reasons follow from the entropy.
+    """
+    return [
+        replace(
+            item,
+            value=math.exp(item.value) if item.defined else item.value,
+            unit="1",
+            estimator=ESTIMATOR_RANK,
+            ceiling=None if item.ceiling is None else math.exp(item.ceiling),
+            band=None if item.band is None else (math.exp(item.band[0]), math.exp(item.band[1])),
+        )
+        for item in von_neumann_entropy(moments, device=device)
+    ]
+
+
+def _reason(item: Moments) -> str:
+    if item.n < 2:
+        return "n"
+    if not (np.isfinite(item.outer).all() and np.isfinite(item.total).all()):
+        return "nan"
+    second = float(np.trace(item.outer)) / (item.n - 1)
+    # Moments about zero carry rounding of the mean's size; below it nothing is known to vary.
+    return "constant" if np.trace(item.covariance()) <= 1e-12 * second else ""
+
+
+def _spectrum(covariance: Tensor, n: Tensor) -> _Spectrum:
+    eigenvalues = torch.linalg.eigvalsh(covariance).clamp(min=0.0)
+    p = eigenvalues / eigenvalues.sum(-1, keepdim=True)
+    log = p.clamp(min=1e-300).log()
+    entropy = -(p * log).sum(-1)
+    q = p.square().sum(-1)
+    a = -(p.square() * log).sum(-1)
+    freedom = n - 1
+    curvature = 1.0 + 0.5 * _pair_curvature(p, log)
+    correction = (curvature - q + 2.0 * a - 2.0 * q * entropy) / freedom
+    slope = -log - entropy.unsqueeze(-1)
+    error = (2.0 * (p * slope).square().sum(-1) / freedom).sqrt()
+    return _Spectrum(entropy, correction, error)
+
+
+def _pair_curvature(p: Tensor, log: Tensor) -> Tensor:
+    """Return sum over i != j of p_i p_j / L(p_i, p_j), shape ``(t,)``."""
+    left, right = p.unsqueeze(-1), p.unsqueeze(-2)
+    difference = left - right
+    ratio = (log.unsqueeze(-1) - log.unsqueeze(-2)) / torch.where(
+        difference == 0, torch.inf, difference
+    )
+    # 1 / L tends to 1 / p for equal values, where the quotient loses its digits.
+    near = difference.abs() <= 1e-6 * torch.maximum(left, right)
+    inverse_mean = torch.where(near, 2.0 / (left + right).clamp(min=1e-300), ratio)
+    product = left * right * inverse_mean
+    return product.sum((-2, -1)) - product.diagonal(dim1=-2, dim2=-1).sum(-1)
+
+
+def _estimate(item: Moments, entropy: float, correction: float, error: float) -> Estimate:
+    widest = math.log(item.d)
+    resolved = math.log(max(item.n - 1.0, 1.0))
+    value = min(max(entropy + max(correction, 0.0), 0.0), widest)
+    return Estimate(
+        value=value,
+        unit="nats",
+        n=int(item.n),
+        estimator=ESTIMATOR,
+        version=VERSION,
+        ceiling=min(widest, resolved),
+        saturated=resolved < widest,
+        band=(value - 1.96 * error, value + 1.96 * error),
+        parameters={"d": item.d},
+    )
+
+
+def _missing(reason: str, item: Moments) -> Estimate:
+    return Estimate.missing(
+        reason,
+        unit="nats",
+        n=int(item.n) if math.isfinite(item.n) else 0,
+        estimator=ESTIMATOR,
+        version=VERSION,
+        parameters={"d": item.d},
+    )
