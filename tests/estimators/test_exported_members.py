@@ -24,4 +24,6 @@ def test_states_load_neither_torch_nor_scipy() -> None:
         "sys.exit(any(m in sys.modules for m in ('torch', 'scipy', 'sklearn')))"
     )
     environment = {"PYTHONPATH": ":".join(sys.path)}
-    assert subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode == 0
+    assert (
+        subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode == 0
+    )

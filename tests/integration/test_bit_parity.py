@@ -27,37 +27,32 @@ STEPS = 30
 LAYERS = 3
 TAPS = {"embed", "final_norm"} | {f"0{i}/{s}" for i in range(LAYERS) for s in ("block", "act")}
 
-Results = dict[str, list[dict[str, Any]]]
 pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
-    """Run every case and return what each of its ranks wrote."""
+def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """Run the workers and return what each rank wrote."""
     if find_spec("deepspeed") is None:
         pytest.skip("needs DeepSpeed")
     folder = tmp_path_factory.mktemp("parity")
-    return {case: _run_case(case, folder / case) for case in CASES}
-
-
-def _run_case(case: str, folder: Path) -> list[dict[str, Any]]:
-    folder.mkdir()
-    workers = [_start_worker(case, rank, folder) for rank in range(RANKS)]
-    deadline = time.monotonic() + 120
+    workers = [_start_worker(rank, folder) for rank in range(RANKS)]
+    deadline = time.monotonic() + 280
     try:
         for worker in workers:
             worker.wait(max(0.0, deadline - time.monotonic()))
     finally:
         for worker in workers:
             worker.kill()
-    files = [folder / f"result-{rank}.json" for rank in range(RANKS)]
+            worker.wait()
     # Native threads may abort the interpreter's exit after a good run, so the file is the judge.
-    missing = [(folder / f"log-{i}").read_text()[-3000:] for i, f in enumerate(files) if not f.exists()]
-    assert not missing, "\n".join(missing)
+    files = [folder / f"result-{rank}.json" for rank in range(RANKS)]
+    logs = [(folder / f"log-{rank}").read_text()[-3000:] for rank in range(RANKS)]
+    assert all(file.exists() for file in files), "\n".join(logs)
     return [json.loads(file.read_text()) for file in files]
 
 
-def _start_worker(case: str, rank: int, folder: Path) -> subprocess.Popen[bytes]:
+def _start_worker(rank: int, folder: Path) -> subprocess.Popen[bytes]:
     own = {k: v for k, v in os.environ.items() if not k.startswith("INFOPLANE_")}
     own |= {
         "DS_ACCELERATOR": "cpu",
@@ -66,50 +61,52 @@ def _start_worker(case: str, rank: int, folder: Path) -> subprocess.Popen[bytes]
         "RANK": str(rank),
         "LOCAL_RANK": str(rank),
         "WORLD_SIZE": str(RANKS),
-        "INFOPLANE_ENABLED": "0" if case == "off" else "1",
     }
-    command = [sys.executable, __file__, case, str(rank), str(folder)]
+    command = [sys.executable, __file__, str(rank), str(folder)]
     with (folder / f"log-{rank}").open("wb") as log:
         return subprocess.Popen(command, env=own, stdout=log, stderr=log)
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_losses_and_parameters_are_bit_equal(results: Results, stage: int) -> None:
-    for rank in range(RANKS):
-        absent, off, on = (results[case][rank]["stages"][str(stage)] for case in CASES)
+def test_losses_parameters_and_random_state_are_bit_equal(results: list[Any], stage: int) -> None:
+    for result in results:
+        absent, off, on = (result[case][str(stage)]["trained"] for case in CASES)
         assert len(absent["losses"]) == STEPS
         assert absent["losses"][0] != absent["losses"][-1], "nothing was trained"
         assert off == absent
         assert on == absent
 
 
-def test_the_run_without_the_agent_never_imports_it(results: Results) -> None:
-    assert not any(result["imported"] for result in results["absent"])
-    assert all(result["imported"] for result in results["on"])
+def test_the_case_without_the_agent_never_imports_it(results: list[Any]) -> None:
+    for result in results:
+        assert not any(run["imported"] for run in result["absent"].values())
+        assert all(run["imported"] for run in result["on"].values())
 
 
-def test_switched_off_means_no_hook_and_no_thread(results: Results) -> None:
-    for result in results["off"]:
-        assert not any(a["hooks"] for a in result["attached"].values())
-        assert not any(a["threads"] for a in result["attached"].values())
+def test_switched_off_means_no_hook_and_no_thread(results: list[Any]) -> None:
+    for result in results:
+        for run in result["off"].values():
+            assert (run["hooks"], run["threads"], run["enabled"]) == (0, 0, False)
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_every_tap_of_every_step_reached_the_transport(results: Results, stage: int) -> None:
-    for rank, result in enumerate(results["on"]):
-        seen = result["attached"][str(stage)]
-        assert seen["hooks"] > 0
-        assert seen["sketched"] == {str(step): sorted(TAPS) for step in range(STEPS)}
-        assert seen["tokens"] == list(range(STEPS))
-        assert seen["bye"] == STEPS - 1
-        assert seen["sender"] == [rank, RANKS]
+def test_every_tap_of_every_step_reached_the_transport(results: list[Any], stage: int) -> None:
+    for rank, result in enumerate(results):
+        run = result["on"][str(stage)]
+        assert run["hooks"] > 0
+        assert run["sketched"] == {str(step): sorted(TAPS) for step in range(STEPS)}
+        assert run["tokens"] == list(range(STEPS))
+        assert run["bye"] == STEPS - 1
+        assert run["sender"] == [rank, RANKS]
 
 
-def test_ranks_agree_on_run_and_attempt_and_draw_different_rows(results: Results) -> None:
-    for stage in map(str, STAGES):
-        first, second = (result["attached"][stage] for result in results["on"])
-        assert first["identity"] == second["identity"]
-        assert not set(first["row_keys"]) & set(second["row_keys"])
+@pytest.mark.parametrize("stage", STAGES)
+def test_ranks_agree_on_run_and_attempt_and_draw_different_rows(
+    results: list[Any], stage: int
+) -> None:
+    first, second = (result["on"][str(stage)] for result in results)
+    assert first["identity"] == second["identity"]
+    assert not set(first["row_keys"]) & set(second["row_keys"])
 
 
 # ---------------------------------------------------------------- the worker
@@ -151,7 +148,12 @@ def _train(stage: int, attach: Any) -> dict[str, Any]:
     config = {
         "train_micro_batch_size_per_gpu": 2,
         "gradient_accumulation_steps": 2,
-        "zero_optimization": {"stage": stage},
+        # Buckets default to 2 GB, which deterministic mode would fill at every step.
+        "zero_optimization": {
+            "stage": stage,
+            "reduce_bucket_size": 10_000,
+            "allgather_bucket_size": 10_000,
+        },
         "zero_allow_untested_optimizer": True,
         "steps_per_print": 10**9,
     }
@@ -196,9 +198,12 @@ def _attach_to(path: Path, reports: dict[str, Any]) -> Any:
         )
         modules = list(engine.module.modules())
         # DeepSpeed has hooks of its own, so only the agent's are counted.
-        hooks = [h for m in modules for h in (*m._forward_hooks.values(), *m._forward_pre_hooks.values())]
+        hooks = [
+            h for m in modules for h in (*m._forward_hooks.values(), *m._forward_pre_hooks.values())
+        ]
         reports["hooks"] = sum(type(h).__module__.startswith("infoplane") for h in hooks)
         reports["threads"] = sum("infoplane" in t.name for t in threading.enumerate())
+        reports["enabled"] = monitor.enabled
         reports["identity"] = [monitor.run, monitor.attempt]
 
     return attach_to
@@ -225,7 +230,7 @@ def _read_back(path: Path) -> dict[str, Any]:
     return found
 
 
-def _work(case: str, rank: int, folder: Path) -> None:
+def _work(rank: int, folder: Path) -> None:
     import deepspeed
     import deepspeed.ops
     import torch
@@ -237,22 +242,25 @@ def _work(case: str, rank: int, folder: Path) -> None:
         "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=RANKS
     )
     deepspeed.init_distributed(dist_backend="gloo", auto_mpi_discovery=False)
-    stages: dict[int, Any] = {}
-    attached: dict[int, Any] = {}
-    for stage in STAGES:
-        path = folder / f"records-{stage}-{rank}"
-        report: dict[str, Any] = {}
-        attach = (lambda engine: None) if case == "absent" else _attach_to(path, report)
-        stages[stage] = _train(stage, attach)
-        attached[stage] = report | (_read_back(path) if case == "on" else {})
-    result = {"stages": stages, "attached": attached, "imported": "infoplane.agent" in sys.modules}
+    # "absent" comes first: nothing has imported the agent by then.
+    result = {case: {s: _run(case, s, rank, folder) for s in STAGES} for case in CASES}
     partial = folder / f"partial-{rank}"
     partial.write_text(json.dumps(result))
     partial.rename(folder / f"result-{rank}.json")
     torch.distributed.barrier()
 
 
+def _run(case: str, stage: int, rank: int, folder: Path) -> dict[str, Any]:
+    path = folder / f"records-{case}-{stage}-{rank}"
+    report: dict[str, Any] = {}
+    os.environ["INFOPLANE_ENABLED"] = "0" if case == "off" else "1"
+    attach = (lambda engine: None) if case == "absent" else _attach_to(path, report)
+    report["trained"] = _train(stage, attach)
+    report["imported"] = "infoplane.agent" in sys.modules
+    return report | (_read_back(path) if case == "on" else {})
+
+
 if __name__ == "__main__":
-    _work(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]))
+    _work(int(sys.argv[1]), Path(sys.argv[2]))
     sys.stdout.flush()
     os._exit(0)

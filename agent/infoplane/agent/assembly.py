@@ -47,7 +47,7 @@ def build(
     counters = Counters()
     device = next((p.device for p in adapter.root.parameters()), torch.device("cpu"))
     ring = SlotRing(_layout(found, k, settings), settings.buffers.slots, device)
-    recorder = Recorder(_plan(adapter, settings, envelope), ring, Breaker(counters), counters)
+    recorder = Recorder(_plan(adapter, envelope, device), ring, Breaker(counters), counters)
     hooks = _install(adapter.root, found.taps, recorder)
     _log.info(
         "infoplane: run %s, attempt %d, every %d steps, %d rows, %.1f MB of buffers\n%s",
@@ -57,7 +57,8 @@ def build(
     return parts, transport_factory(settings, identity)
 
 
-def _plan(adapter: Adapter, settings: Settings, envelope: Envelope) -> Plan:
+def _plan(adapter: Adapter, envelope: Envelope, device: torch.device) -> Plan:
+    settings = envelope.settings
     rule = settings.sampling
     dp_rank = envelope.identity.coordinates.dp
     return Plan(
@@ -66,6 +67,8 @@ def _plan(adapter: Adapter, settings: Settings, envelope: Envelope) -> Plan:
         labels=settings.tokens.labels,
         sampling=RowSampling(rule.key_seed, dp_rank, envelope.rows_per_step),
         projection=Projection(rule.projection_dim, rule.projection_seed),
+        device=device,
+        num_units=len(envelope.units),
     )
 
 

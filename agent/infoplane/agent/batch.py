@@ -43,8 +43,9 @@ def read_batch(
 ) -> Batch | None:
     """Return the tokens among the arguments of `root`, or None when there are none.
 
-    `labels` as a name means the convention of Hugging Face: the model shifts them itself. Any other second
-    integer tensor of the same shape is taken as aligned. `labels` as an argument of this function overrides that.
+    `labels` as a name means the convention of Hugging Face: the model shifts them itself. Any
+    other second integer tensor of the same shape is taken as aligned. `labels` as an argument of
+    this function overrides that.
     Cost: a look at each argument; no tensor operation.
     """
     candidates = dict(_integers(root, args, kwargs))

@@ -1,6 +1,7 @@
 """splitmix64, three times bit by bit the same: on Python integers, on numpy arrays and on torch tensors.
 
-Used for row keys, the projection and token buckets, so that no random state of the training process is touched.
+Used for row keys, the projection and token buckets, so that no random state of the training
+process is touched.
 Source: Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014.
 """
 

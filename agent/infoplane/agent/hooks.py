@@ -1,7 +1,7 @@
 """The callables that are hung into the model: they test one attribute and leave, on all but sampled micro-batches.
 
-A copy or a pickle of a hooked model (an EMA copy, torch.save of a whole module) gets hooks that do nothing: the
-original's agent has locks and a thread, and a copy is not the model that is trained.
+A copy or a pickle of a hooked model (an EMA copy, torch.save of a whole module) gets hooks that do
+nothing: the original's agent has locks and a thread, and a copy is not the model that is trained.
 """
 
 from __future__ import annotations
@@ -33,6 +33,10 @@ class Listener(Protocol):
 
     def fire(self, tap: Tap, value: Any) -> None:
         """A tapped module has run."""
+        ...
+
+    def failed(self, tap: str, error: Exception) -> None:
+        """One of the above has raised."""
         ...
 
 
@@ -68,7 +72,10 @@ class OutputHook(_Hook):
     def __call__(self, module: nn.Module, args: Any, output: Any) -> None:
         """Pass the output on if the micro-batch is sampled."""
         if self._listener.is_open:
-            self._listener.fire(self._tap, output)
+            try:
+                self._listener.fire(self._tap, output)
+            except Exception as error:  # noqa: BLE001 - training goes on
+                self._listener.failed(self._tap.name, error)
 
 
 class InputHook(_Hook):
@@ -83,7 +90,10 @@ class InputHook(_Hook):
     def __call__(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         """Pass the arguments on if the micro-batch is sampled."""
         if self._listener.is_open:
-            self._listener.fire(self._tap, (args, kwargs))
+            try:
+                self._listener.fire(self._tap, (args, kwargs))
+            except Exception as error:  # noqa: BLE001 - training goes on
+                self._listener.failed(self._tap.name, error)
 
 
 class HeadHook(_Hook):
@@ -94,7 +104,10 @@ class HeadHook(_Hook):
     def __call__(self, module: nn.Module, args: Any, output: Any) -> None:
         """Pass the logits on if the micro-batch is sampled."""
         if self._listener.is_open:
-            self._listener.logits(output)
+            try:
+                self._listener.logits(output)
+            except Exception as error:  # noqa: BLE001 - training goes on
+                self._listener.failed("tokens", error)
 
 
 class EnterHook(_Hook):
@@ -104,8 +117,14 @@ class EnterHook(_Hook):
 
     def __call__(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         """Announce the forward pass if the model trains."""
-        if module.training:
+        if not module.training:
+            # An exception may have ended the last training forward before it could close.
+            self._listener.is_open = False
+            return
+        try:
             self._listener.enter(module, args, kwargs)
+        except Exception as error:  # noqa: BLE001 - training goes on
+            self._listener.failed("tokens", error)
 
 
 class LeaveHook(_Hook):
@@ -116,4 +135,7 @@ class LeaveHook(_Hook):
     def __call__(self, module: nn.Module, args: Any, output: Any) -> None:
         """End the capture."""
         if self._listener.is_open:
-            self._listener.leave(output)
+            try:
+                self._listener.leave(output)
+            except Exception as error:  # noqa: BLE001 - training goes on
+                self._listener.failed("tokens", error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import time
@@ -14,6 +15,7 @@ from infoplane.agent.settings import Settings
 from infoplane.wire import infoplane_pb2 as pb
 
 _PREFIX: Final = "infoplane"
+_attached: Final = itertools.count()
 _log = logging.getLogger("infoplane.agent")
 
 
@@ -74,9 +76,10 @@ def resolve(settings: Settings, coordinates: Coordinates) -> Identity:
         run = _agree("run", f"run-{stamp}-{os.getpid()}")
     attempt = settings.attempt
     if attempt is None:
-        # One entry per restart: an elastic restart keeps the store and must get a later number.
+        # One entry per restart, since an elastic restart keeps the store and must get a later
+        # number; and one per attach, since engines may follow each other in one process.
         restart = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-        attempt = int(_agree(f"attempt/{run}/{restart}", str(now_ms)))
+        attempt = int(_agree(f"attempt/{run}/{restart}/{next(_attached)}", str(now_ms)))
     return Identity(run, attempt, coordinates)
 
 

@@ -63,8 +63,9 @@ class Monitor:
     def log(self, values: Mapping[str, Any] | None = None, /, **scalars: Any) -> None:
         """Publish numbers: floats, or tensors of one element, which are not read before the next copy.
 
-        They belong to the step of the last training forward, and travel with the next sampled step that ends:
-        call this before engine.step() to have a value in its own step's record. About 1 us per value.
+        They belong to the step of the last training forward, and travel with the next sampled step
+        that ends: call this before engine.step() to have a value in its own step's record. About 1
+        us per value.
         """
         if self._session is not None:
             self._session.scalars.add(self._session.scalar_step, {**(values or {}), **scalars})
@@ -130,12 +131,13 @@ def attach(
 ) -> Monitor:
     """Watch a DeepSpeed engine or an nn.Module, and return the handle; a second call returns the same one.
 
-    Call it after deepspeed.initialize and before the first step, on every rank. It takes no part in any
-    collective. Memory: `buffers.slots` times about 20 KB per tap.
+    Call it after deepspeed.initialize and before the first step, on every rank. It takes no part
+    in any collective. Memory: `buffers.slots` times about 20 KB per tap.
 
     Args:
         target: the engine or module.
-        config: settings, nested or with dotted keys; they win over environment and DeepSpeed config.
+        config: settings, nested or with dotted keys; they win over environment and DeepSpeed
+            config.
         run: name of the run, the same as settings key `run`.
         announce: step -> the plan's values at that step, such as {"learning_rate": 1e-3}.
         factory: builds the transport instead of the one that the settings name.
@@ -143,8 +145,10 @@ def attach(
         settings: top-level settings as keywords, e.g. transport="memory".
 
     Raises:
-        ConfigurationError: `config`, `run` or `settings` are wrong. Nothing else raises: mistakes in the
-            environment or the DeepSpeed config, and every other failure, are logged, and the handle is disabled.
+        ConfigurationError: `config`, `run` or `settings` are wrong. Nothing else raises: mistakes
+            in the
+            environment or the DeepSpeed config, and every other failure, are logged, and the
+            handle is disabled.
     """
     arguments = {**(config or {}), **settings} | ({"run": run} if run is not None else {})
     try:
@@ -162,7 +166,7 @@ def attach(
         raise
     except Unsupported as error:
         _log.error("infoplane: disabled: %s", error)
-    except Exception:
+    except Exception:  # noqa: BLE001 - training goes on
         _log.exception("infoplane: disabled, attach failed")
     return Monitor()
 

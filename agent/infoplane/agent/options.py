@@ -28,9 +28,10 @@ def option(
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def section(kind: type[Any]) -> Any:
-    """Return a dataclass field that holds the options of `kind`."""
-    return dataclasses.field(default_factory=kind, metadata={"section": kind})
+def section_of(field: Field[Any]) -> type[Any] | None:
+    """Return the dataclass that `field` nests, or None when it is an option."""
+    factory = field.default_factory
+    return factory if isinstance(factory, type) else None
 
 
 def parse(key: str, value: object, field: Field[Any]) -> Any:

@@ -1,8 +1,9 @@
 """The random projection R of shape (d, r): R_ij = +1/sqrt(r) or -1/sqrt(r) from a hash of (version, seed, d, i, j).
 
-A constant of the deployment: not a function of run, tap or rank, so projected rows of different ranks, runs and
-layers of one width live in the same space. E|x R|^2 = |x|^2, with relative standard deviation about sqrt(2 / r)
-(0.18 for r = 64) for one row. Source: Achlioptas, "Database-friendly random projections", JCSS 2003.
+A constant of the deployment: not a function of run, tap or rank, so projected rows of different
+ranks, runs and layers of one width live in the same space. E|x R|^2 = |x|^2, with relative
+standard deviation about sqrt(2 / r) (0.18 for r = 64) for one row. Source: Achlioptas,
+"Database-friendly random projections", JCSS 2003.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ class Projection:
     def matrix(self, width: int, device: torch.device) -> torch.Tensor:
         """Return R, float32 (width, dim) on `device`.
 
-        The first call per width costs about 30 ns per element and 4 width dim bytes for good; no host sync.
+        The first call per width costs about 30 ns per element and 4 width dim bytes for good; no
+        host sync.
         """
         found = self._matrices.get((width, device))
         if found is None:

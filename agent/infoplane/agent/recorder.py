@@ -1,8 +1,9 @@
 """The recorder: what happens inside the forward pass of a sampled micro-batch.
 
-It opens on the first training forward of a sampled step, when a slot is free, and closes at its end. While it is
-closed, hooks test `is_open` and leave. Recomputation during the backward pass (activation checkpointing) finds it
-closed; a backward inside the forward is told apart by torch's current graph task.
+It opens on the first training forward of a sampled step, when a slot is free, and closes at its
+end. While it is closed, hooks test `is_open` and leave. Recomputation during the backward pass
+(activation checkpointing) finds it closed; a backward inside the forward is told apart by torch's
+current graph task.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ class Plan:
         step: returns the number of the step in progress.
         interval: every such step is sampled; a power of two.
         labels: setting tokens.labels.
+        device: where activations are.
+        num_units: records that are lost when a sampled step is dropped.
     """
 
     step: Callable[[], int]
@@ -46,6 +49,8 @@ class Plan:
     labels: str
     sampling: RowSampling
     projection: Projection
+    device: torch.device
+    num_units: int
 
 
 class Recorder:
@@ -67,6 +72,7 @@ class Recorder:
         self.first_step = -1
         self.started = 0.0
         self.seconds = 0.0
+        self.device_type = plan.device.type
         self._plan = plan
         self._ring = ring
         self._breaker = breaker
@@ -105,7 +111,9 @@ class Recorder:
 
     def logits(self, output: Any) -> None:
         """Keep the head's output until the end of the forward."""
-        if _graph_task() == -1 and isinstance(output, torch.Tensor):
+        if torch.compiler.is_compiling() or _graph_task() != -1:
+            return
+        if isinstance(output, torch.Tensor):
             self._logits = output.detach()
 
     def leave(self, output: Any) -> None:
@@ -131,7 +139,7 @@ class Recorder:
             return
         self._slot = self._ring.take()
         if self._slot is None:
-            self._counters.add("steps_dropped", "no_slot")
+            self._counters.add("records_dropped", "no_slot", self._plan.num_units)
         else:
             self._slot.capture = Capture(step, 0, 0, {}, [], 0)
 
@@ -145,7 +153,7 @@ class Recorder:
     def _drop(self) -> None:
         slot = self.take()
         if slot is not None:
-            self._counters.add("steps_dropped", "no_boundary")
+            self._counters.add("records_dropped", "no_boundary", self._plan.num_units)
             self._ring.put(slot)
 
     # ---------------------------------------------------------------- on sampled micro-batches
@@ -198,14 +206,18 @@ class _Guard:
         self._recorder = recorder
         self._tap = tap
         self._no_grad = torch.no_grad()
+        # Under autocast the projection would run in bfloat16.
+        self._autocast = torch.autocast(recorder.device_type, enabled=False)
 
     def __enter__(self) -> None:
         self._start = perf_counter()
         self._no_grad.__enter__()
+        self._autocast.__enter__()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: Any
     ) -> bool:
+        self._autocast.__exit__(kind, error, None)
         self._no_grad.__exit__(kind, error, None)
         self._recorder.seconds += perf_counter() - self._start
         if isinstance(error, Exception):

@@ -4,9 +4,10 @@
     base          = hash(version, key seed, step, data-parallel rank, micro-batch)
     k             = n // (dp * W), clipped to 16 .. 256, and to the rows there are
 
-Keys depend neither on layer nor on content, so every tap of a step takes the same tokens, and they join by key. A
-union of samples of which only the smallest keys are kept is again such a sample. Shapes are static and nothing is
-read back to the host. Source: bottom-k sketches, Cohen and Kaplan, PODC 2007.
+Keys depend neither on layer nor on content, so every tap of a step takes the same tokens, and they
+join by key. A union of samples of which only the smallest keys are kept is again such a sample.
+Shapes are static and nothing is read back to the host. Source: bottom-k sketches, Cohen and
+Kaplan, PODC 2007.
 """
 
 from __future__ import annotations

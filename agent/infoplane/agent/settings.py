@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from infoplane.agent.options import option, section
+from infoplane.agent.options import option, section_of
 
 ENVIRONMENT_PREFIX: Final = "INFOPLANE_"
 TRANSPORTS: Final = ("kafka", "file", "memory", "none")
@@ -91,13 +91,13 @@ class Settings:
     run: str | None = option(None, "name of the run; None: agreed among the ranks")
     attempt: int | None = option(None, "number that grows with restarts; None: agreed", low=0)
     transport: str = option("kafka", "how records leave", choices=TRANSPORTS)
-    kafka: KafkaSettings = section(KafkaSettings)
-    file: FileSettings = section(FileSettings)
-    sampling: SamplingSettings = section(SamplingSettings)
-    units: UnitsSettings = section(UnitsSettings)
-    taps: TapsSettings = section(TapsSettings)
-    tokens: TokensSettings = section(TokensSettings)
-    buffers: BuffersSettings = section(BuffersSettings)
+    kafka: KafkaSettings = dataclasses.field(default_factory=KafkaSettings)
+    file: FileSettings = dataclasses.field(default_factory=FileSettings)
+    sampling: SamplingSettings = dataclasses.field(default_factory=SamplingSettings)
+    units: UnitsSettings = dataclasses.field(default_factory=UnitsSettings)
+    taps: TapsSettings = dataclasses.field(default_factory=TapsSettings)
+    tokens: TokensSettings = dataclasses.field(default_factory=TokensSettings)
+    buffers: BuffersSettings = dataclasses.field(default_factory=BuffersSettings)
     heartbeat_s: float = option(5.0, "seconds between heartbeats", low=0.05, high=3600)
     exit_timeout_s: float = option(3.0, "longest wait at exit in seconds", low=0, high=60)
 
@@ -112,7 +112,7 @@ def options(
 ) -> Iterator[tuple[str, dataclasses.Field[Any]]]:
     """Yield (dotted key, field) of every option, in order of declaration."""
     for field in dataclasses.fields(kind):
-        nested = field.metadata.get("section")
+        nested = section_of(field)
         if nested is None:
             yield prefix + field.name, field
         else:

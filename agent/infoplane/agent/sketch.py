@@ -1,13 +1,15 @@
 """What a tap computes from an activation: tensor operations of fixed shape that write into preallocated buffers.
 
-No host sync, no shape that depends on data, no random state, no collective. Symbols: x rows (N, d) at full width,
-R the projection (d, r), y = x R (N, r), k sampled rows.
+No host sync, no shape that depends on data, no random state, no collective. Symbols: x rows (N, d)
+at full width, R the projection (d, r), y = x R (N, r), k sampled rows.
 
-`block` sketches cost one projection (2 N d r flop) and about two reads of x. `act` sketches look at the elements of
-the k sampled rows only: a histogram of all N d elements would cost about 10 ns each on a CPU, more than the layer.
+`block` sketches cost one projection (2 N d r flop) and about two reads of x. `act` sketches look
+at the elements of the k sampled rows only: a histogram of all N d elements would cost about 10 ns
+each on a CPU, more than the layer.
 
-Float32 on the device (float64 for the N norms), float64 when summed downstream. On a GPU with TF32 matmuls switched
-on, y carries TF32 error. Rows with a NaN, an infinity or a norm above 1.8e19 are left out of every sum and counted.
+Float32 on the device (float64 for the N norms), float64 when summed downstream. On a GPU with TF32
+matmuls switched on, y carries TF32 error. Rows with a NaN, an infinity or a norm above 1.8e19 are
+left out of every sum and counted.
 """
 
 from __future__ import annotations

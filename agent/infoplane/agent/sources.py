@@ -1,6 +1,7 @@
 """Where settings come from, and which source wins.
 
-arguments in code > environment INFOPLANE_SECTION__KEY > "infoplane" section of the DeepSpeed config > defaults
+arguments in code > environment INFOPLANE_SECTION__KEY > "infoplane" section of the DeepSpeed
+config > defaults
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any, Final
 
-from infoplane.agent.options import parse
+from infoplane.agent.options import parse, section_of
 from infoplane.agent.settings import ENVIRONMENT_PREFIX, Settings, environment_name, options
 from infoplane.wire import ConfigurationError
 from infoplane.wire.topics import Names, check_run_name
@@ -100,7 +101,7 @@ def _build(kind: type[Any], prefix: str, values: Mapping[str, Any]) -> Any:
     """Return `kind` with the values under `prefix`; what is not there keeps its default."""
     chosen: dict[str, Any] = {}
     for field in dataclasses.fields(kind):
-        nested = field.metadata.get("section")
+        nested = section_of(field)
         key = prefix + field.name
         if nested is not None:
             chosen[field.name] = _build(nested, f"{key}.", values)

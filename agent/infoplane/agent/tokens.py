@@ -6,8 +6,9 @@
     log_prob   float32 log-probability of the target in nats; 0 where not valid
     entropy    float32 entropy of the softmax in nats
 
-Only the k sampled rows of the logits are read, in float32. The bucket of id t is
-mix(chain(key seed, 0x746f6b656e) ^ t) >> 58: who knows the seed can list the ids of a bucket, about V / 64 of them.
+Only the k sampled rows of the logits are read, in float32. The bucket of id t is mix(chain(key
+seed, 0x746f6b656e) ^ t) >> 58: who knows the seed can list the ids of a bucket, about V / 64 of
+them.
 """
 
 from __future__ import annotations

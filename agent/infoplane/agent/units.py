@@ -20,7 +20,8 @@ class LayerUnit:
     Attributes:
         name: `layers/00-07`.
         taps: its own taps.
-        duplicates: taps of other units that it carries too, so that every pair of neighbours meets in one record.
+        duplicates: taps of other units that it carries too, so that every pair of neighbours meets
+            in one record.
     """
 
     name: str

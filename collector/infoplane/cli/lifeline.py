@@ -26,7 +26,7 @@ def _become(parent: int, niceness: int, command: list[str]) -> None:
     if os.getppid() != parent:
         sys.exit("the parent is gone")
     os.nice(niceness)
-    os.execvp(command[0], command)
+    os.execvp(command[0], command)  # noqa: S606 - no shell is the point
 
 
 if __name__ == "__main__":

@@ -107,9 +107,7 @@ def _run_families(live: list[Snapshot]) -> Iterator[Family]:
         "last_window_end_timestamp_seconds",
         "Clock of the newest window in the time of the training job, Unix seconds.",
     )
-    heard = _per_run(
-        "last_update_timestamp_seconds", "When a run was last heard of, Unix seconds."
-    )
+    heard = _per_run("last_update_timestamp_seconds", "When a run was last heard of, Unix seconds.")
     held = _per_run("series", "Series that the exporter holds for a run.")
     for one in live:
         heard.add_metric([one.run], one.heard_s)
@@ -170,9 +168,7 @@ class FeedCollector(Collector):
     def collect(self) -> Iterator[Family]:
         """Yield the self-metrics; known reasons start at 0."""
         status = self._reader.status()
-        yield _counts(
-            "messages_total", "Messages read from the topics.", "topic", status.messages
-        )
+        yield _counts("messages_total", "Messages read from the topics.", "topic", status.messages)
         errors = {**dict.fromkeys(sorted(DECODE_REASONS), 0), **status.errors}
         yield _counts(
             "decode_errors_total", "Messages that could not be read, by reason.", "reason", errors

@@ -61,7 +61,7 @@ def point_of(result: pb.Result) -> Point:
     """Return the numbers of `result`."""
 
     def given(name: str) -> float | None:
-        return float(getattr(result, name)) if result.HasField(name) else None  # type: ignore[arg-type]
+        return float(getattr(result, name)) if result.HasField(name) else None
 
     return Point(
         order=(result.attempt, result.window, int(result.pane.kind), result.pane.index),

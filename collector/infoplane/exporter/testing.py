@@ -62,7 +62,9 @@ class MadeUpRun:
         for depth, tap in enumerate(self.taps):
             labels = {"tap": tap, "layer": layer_of(tap)}
             growth = 1 - math.exp(-(window + 4) / 40)
-            height = (1.4 + 2.2 * growth * (0.5 + 0.5 * depth / len(self.taps))) * self._fall(window, tap)
+            height = (1.4 + 2.2 * growth * (0.5 + 0.5 * depth / len(self.taps))) * self._fall(
+                window, tap
+            )
             entropy = height + noise.gauss(0, 0.015)
             band = {"band_low": entropy - 0.05, "band_high": entropy + 0.05}
             yield "von_neumann_entropy_nats", labels, {"value": entropy, **band}
@@ -111,7 +113,7 @@ class MadeUpRun:
         clock_s: float,
     ) -> pb.Result:
         known = metric_named(metric)
-        return pb.Result(
+        result = pb.Result(
             run=self.run,
             attempt=self.attempt,
             window=window,
@@ -127,8 +129,10 @@ class MadeUpRun:
             estimator=labels.get("estimator", known.sources[0].estimator),
             estimator_version=1,
             saturated=fields["value"] >= fields.get("ceiling", math.inf),
-            **fields,
         )
+        for name, value in fields.items():
+            setattr(result, name, value)
+        return result
 
     def verdict(self, window: int, clock_s: float) -> pb.Verdict:
         """Return the verdict that a detector would give on the collapse, latched in `window`."""

@@ -42,8 +42,11 @@ def test_uniform_and_rectified() -> None:
     rectified = histogram(np.maximum(NORMAL, 0.0))
     (estimate,), (dead,) = activation_entropy([rectified]), activation_dead_ratio([rectified])
     assert dead.value == pytest.approx(0.5, abs=0.01)
-    assert estimate.value == pytest.approx(math.log(2) + 0.5 * (GAUSSIAN_NATS - math.log(2)), abs=0.02)
-    assert estimate.ceiling is not None and estimate.value <= estimate.ceiling
+    assert estimate.value == pytest.approx(
+        math.log(2) + 0.5 * (GAUSSIAN_NATS - math.log(2)), abs=0.02
+    )
+    assert estimate.ceiling is not None
+    assert estimate.value <= estimate.ceiling
 
 
 def test_degenerate_histograms() -> None:
@@ -57,7 +60,8 @@ def test_degenerate_histograms() -> None:
     estimates = activation_entropy(items)
     assert [e.undefined for e in estimates] == ["n", "nan", "", "", ""]
     assert estimates[2].value == 0.0
-    assert estimates[3].saturated and math.isfinite(estimates[3].value)
+    assert estimates[3].saturated
+    assert math.isfinite(estimates[3].value)
     assert [e.undefined for e in activation_dead_ratio(items)] == ["n", "nan", "", "", ""]
     assert activation_dead_ratio(items)[2].value == 1.0
     assert activation_entropy([items[2]], scale="std")[0].undefined == "constant"

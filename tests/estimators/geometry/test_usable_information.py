@@ -36,7 +36,8 @@ def test_clusters(separation: float, score: float, accuracy: float) -> None:
     (found,) = usable_information(x, labels, seeds=[0])
     assert found.score.value == pytest.approx(score, abs=0.035)
     assert found.accuracy.value == pytest.approx(accuracy, abs=0.025)
-    assert found.score.value <= found.accuracy.value + 1e-3
+    # Without signal the accuracy strays below the score by sampling noise.
+    assert found.score.value <= found.accuracy.value + 0.01
 
 
 def test_thin_functions_agree_with_the_record() -> None:

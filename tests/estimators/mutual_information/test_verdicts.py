@@ -32,8 +32,10 @@ def test_estimates_carry_null_band_and_saturation() -> None:
         parameters={"k": 3},
     )
     assert (first.value, first.null_mean, first.null_sd, first.saturated) == (1.0, 1.0, 0.0, True)
-    assert first.band is not None and first.band[0] < 1.0 < first.band[1]
-    assert second.undefined == "nan" and math.isnan(second.value)
+    assert first.band is not None
+    assert first.band[0] < 1.0 < first.band[1]
+    assert second.undefined == "nan"
+    assert math.isnan(second.value)
 
 
 def test_flags() -> None:

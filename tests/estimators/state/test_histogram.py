@@ -15,7 +15,8 @@ def test_every_value_lies_within_its_bucket(signed: bool) -> None:
     x = x if signed else np.abs(x)
     layout = LogBuckets(signed)
     index, edges = layout.bucket_index(x), layout.edges()
-    assert edges.size == layout.size + 1 and bool((np.diff(edges) > 0).all())
+    assert edges.size == layout.size + 1
+    assert bool((np.diff(edges) > 0).all())
     assert bool((edges[index] <= x * (1 + np.sign(x) * 1e-12)).all())
     assert bool((x * (1 - np.sign(x) * 1e-12) <= edges[index + 1]).all())
 

@@ -1,6 +1,7 @@
 """DeepSpeed: every quirk of the engine that the agent depends on.
 
-The engine is recognised by its classes' names, so DeepSpeed is not imported for plain modules. Checked with 0.19.8.
+The engine is recognised by its classes' names, so DeepSpeed is not imported for plain modules.
+Checked with 0.19.8.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ def is_engine(target: Any) -> bool:
 class DeepSpeedAdapter:
     """Watches the module inside `engine`.
 
-    `engine.step` is replaced on the instance and compares `global_steps`: it moves once per optimizer step, also on
-    an overflow, while `micro_steps` moves on every call.
+    `engine.step` is replaced on the instance and compares `global_steps`: it moves once per
+    optimizer step, also on an overflow, while `micro_steps` moves on every call.
 
     Raises:
         Unsupported: a pipeline engine; its micro-batches do not pass through the root's forward.

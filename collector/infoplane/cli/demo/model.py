@@ -7,7 +7,7 @@ from typing import Final
 
 import torch
 from torch import nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 VOCABULARY: Final = 256
 
@@ -26,7 +26,7 @@ class Attention(nn.Module):
         batch, length, width = x.shape
         shape = (batch, length, 3, self.heads, width // self.heads)
         query, key, value = self.qkv(x).view(shape).permute(2, 0, 3, 1, 4)
-        mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True)
+        mixed = functional.scaled_dot_product_attention(query, key, value, is_causal=True)
         out: torch.Tensor = self.out(mixed.transpose(1, 2).reshape(batch, length, width))
         return out
 
@@ -75,9 +75,9 @@ class ByteTransformer(nn.Module):
         for block in self.blocks:
             x = block(x)
         logits = self.lm_head(self.norm(x))
-        return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
+        return functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
 
-    def residual_writers(self) -> Iterator[tuple[nn.Parameter, int]]:
+    def residual_writers(self) -> Iterator[tuple[torch.Tensor, int]]:
         """Yield every parameter whose output lands on the residual stream, and the axis of the width."""
         yield self.embedding.weight, 1
         yield self.positions.weight, 1

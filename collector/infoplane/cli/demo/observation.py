@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from google.protobuf.message import Message
 
@@ -46,6 +45,7 @@ class Observation:
     closed: set[int] = field(default_factory=set)
     ranks: int = 0
     verdicts: list[pb.Verdict] = field(default_factory=list)
+    _verdict_ids: set[str] = field(default_factory=set)
 
     def add(self, message: Message | None) -> None:
         """Take in one message."""
@@ -55,9 +55,9 @@ class Observation:
             self._add_pane(message)
         elif isinstance(message, pb.Result):
             self._add_result(message)
-        elif isinstance(message, pb.Verdict):
-            if all(known.id != message.id for known in self.verdicts):
-                self.verdicts.append(message)
+        elif isinstance(message, pb.Verdict) and message.id not in self._verdict_ids:
+            self._verdict_ids.add(message.id)
+            self.verdicts.append(message)
 
     def _add_pane(self, pane: pb.WindowPane) -> None:
         if pane.pane.kind not in (pb.FINAL, pb.LATE):
@@ -115,10 +115,10 @@ class Observation:
 
     def entropies(self) -> list[tuple[str, float]]:
         """Return (tap, newest von Neumann entropy in nats) of the block outputs, in order of depth."""
-        found: Iterable[Any] = (
-            (dict((label.name, label.value) for label in result.labels)["tap"], result.value)
+        found = [
+            ({label.name: label.value for label in result.labels}["tap"], result.value)
             for result in self.newest(ENTROPY)
-        )
+        ]
         return sorted((tap, value) for tap, value in found if tap.endswith("/block"))
 
 

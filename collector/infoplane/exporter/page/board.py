@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
+from nicegui import run as threads
 from nicegui import ui
 
 from infoplane.exporter.metrics import Reader
-from infoplane.exporter.page.charts import BY_ID, HEATMAPS, LINES, Curves
-from infoplane.exporter.page.marks import marks_of
+from infoplane.exporter.page.charts import HEATMAPS, LINES
 from infoplane.exporter.page.panels import Panel
-from infoplane.exporter.page.status import (
-    Banner,
-    Tile,
-    age_tile,
-    banner_of,
-    completeness_tile,
-    newest_tile,
-    overhead_tile,
-    stale_after_s,
-    window_interval_s,
-)
+from infoplane.exporter.page.picture import Painter, Picture
+from infoplane.exporter.page.status import NOTHING, Banner, Tile, age_tile, banner_of, stale_after_s
 from infoplane.exporter.page.verdict_list import VerdictList
 from infoplane.exporter.store import Snapshot, Store
-from infoplane.wire import infoplane_pb2 as pb
 
 _TILES = {
     "step": "newest step",
@@ -33,7 +23,6 @@ _TILES = {
     "overhead": "agent overhead",
     "verdicts": "verdicts",
 }
-_NEWEST = "newest run"
 
 
 class Board:
@@ -41,16 +30,17 @@ class Board:
 
     Args:
         store: what is shown.
+        painter: paints it.
         reader: whether it is still being filled.
         run: the run to show; empty follows the run that was heard of last.
     """
 
-    def __init__(self, store: Store, reader: Reader, run: str) -> None:
+    def __init__(self, store: Store, painter: Painter, reader: Reader, run: str) -> None:
         self._store = store
+        self._painter = painter
         self._reader = reader
         self._wanted = run
-        self._drawn: tuple[str, int, bool] | None = None
-        self._interval_s: float | None = None
+        self._picture: Picture | None = None
         self._changes = False
         with ui.element("main").classes("page"):
             self._build_head()
@@ -65,10 +55,10 @@ class Board:
         self._boxes: dict[str, ui.element] = {}
         with ui.element("header").classes("head"):
             with ui.element("div").classes("brand"):
-                ui.html("<b>infoplane</b>", sanitize=False)
-                ui.label("live information plane").style("font-size: 11px; color: #8a94a3")
+                ui.label("infoplane").classes("name")
+                ui.label("live information plane")
             self._select = (
-                ui.select([_NEWEST], value=self._wanted or _NEWEST, on_change=self._choose)
+                ui.select({"": "no run yet"}, value="", on_change=self._choose)
                 .props('dense outlined dark options-dense aria-label="run"')
                 .classes("run-select")
             )
@@ -80,7 +70,7 @@ class Board:
             for key, name in _TILES.items():
                 with ui.element("div").classes("tile").props(f'data-tile="{key}"') as box:
                     ui.label(name).classes("name")
-                    self._values[key] = ui.label("–").classes("value")
+                    self._values[key] = ui.label(NOTHING).classes("value")
                 self._boxes[key] = box
 
     def _build_banner(self) -> None:
@@ -90,71 +80,61 @@ class Board:
             self._text = ui.label("").classes("text")
             self._since = ui.label("").classes("since")
 
-    def _choose(self) -> None:
-        self._wanted = "" if self._select.value == _NEWEST else str(self._select.value)
-        self.refresh()
+    async def _choose(self) -> None:
+        self._wanted = str(self._select.value or "")
+        await self.refresh()
 
-    def _turn(self) -> None:
+    async def _turn(self) -> None:
         self._changes = bool(self._mode.value)
-        self.refresh()
+        await self.refresh()
 
-    def refresh(self) -> None:
-        """Bring the page up to date."""
+    async def refresh(self) -> None:
+        """Bring the page up to date; painting happens in a thread, so that other visitors do not wait."""
         snapshots = self._store.snapshots()
-        self._offer([one.run for one in snapshots])
+        self._offer(snapshots)
         snapshot = self._shown(snapshots)
-        verdicts = self._store.verdicts(snapshot.run) if snapshot else []
+        picture = None
         if snapshot is not None:
-            self._draw(snapshot, verdicts)
-            self._tell(snapshot)
-        self._announce(snapshot, verdicts)
+            picture = await threads.io_bound(self._painter.paint, snapshot.run, self._changes)
+        if picture is not self._picture and picture is not None:
+            self._draw(picture)
+        self._picture = picture
+        self._tell(snapshot)
 
-    def _offer(self, runs: list[str]) -> None:
-        options = [_NEWEST, *runs]
-        if self._wanted and self._wanted not in runs:
-            options.append(self._wanted)
+    def _offer(self, snapshots: list[Snapshot]) -> None:
+        newest = f"newest: {snapshots[0].run}" if snapshots else "no run yet"
+        options = {"": newest, self._wanted: self._wanted} if self._wanted else {"": newest}
+        options |= {one.run: one.run if one.live else f"{one.run} (ended)" for one in snapshots}
         if options != self._select.options:
-            self._select.set_options(options)
+            self._select.set_options(options, value=self._wanted)
 
     def _shown(self, snapshots: list[Snapshot]) -> Snapshot | None:
         if self._wanted:
             return next((one for one in snapshots if one.run == self._wanted), None)
         return snapshots[0] if snapshots else None
 
-    def _draw(self, snapshot: Snapshot, verdicts: list[pb.Verdict]) -> None:
-        key = (snapshot.run, snapshot.revision, self._changes)
-        if key == self._drawn:
-            return
-        self._drawn = key
-        curves = {id_: chart.curves(self._store, snapshot.run) for id_, chart in BY_ID.items()}
-        steps, marks = _steps(curves), marks_of(verdicts)
+    def _draw(self, picture: Picture) -> None:
         for panel in self._panels:
-            panel.show(snapshot.run, curves[panel.chart.id], marks, steps, self._changes)
-        self._verdict_list.show(verdicts)
-        self._interval_s = window_interval_s(curves["completeness"] or curves["entropy"])
-        self._tile("completeness", completeness_tile(curves["completeness"]))
-        self._tile("loss", newest_tile(curves["loss"]))
-        self._tile("tokens", newest_tile(_only(curves["tokens"], "policy entropy")))
-        self._tile("overhead", overhead_tile(curves["overhead"]))
-        self._tile("verdicts", Tile(str(len(verdicts))))
+            panel.show(picture.drawings[panel.chart.id])
+        self._verdict_list.show(picture.verdicts)
+        for key, tile in picture.tiles.items():
+            self._tile(key, tile)
 
-    def _tell(self, snapshot: Snapshot) -> None:
-        newest = snapshot.newest
-        if newest is None:
-            return
+    def _tell(self, snapshot: Snapshot | None) -> None:
+        """Say what changes with every second: ages and the banner."""
+        newest = snapshot.newest if snapshot else None
         now_s = self._store.now_s()
+        age_s = now_s - newest.clock_s if newest else None
+        stale_s = stale_after_s(self._picture.interval_s if self._picture else None)
+        verdicts = self._picture.verdicts if self._picture else []
+        self._show_banner(banner_of(self._reader.status(), snapshot, verdicts, age_s, stale_s))
+        if newest is None or age_s is None:
+            return
         for panel in self._panels:
             panel.tell_age(now_s)
         self._tile("step", Tile(f"{newest.last_step:,}"))
         self._tile("window", Tile(f"{newest.window:,}"))
-        self._tile("age", age_tile(now_s - newest.clock_s, stale_after_s(self._interval_s)))
-
-    def _announce(self, snapshot: Snapshot | None, verdicts: list[pb.Verdict]) -> None:
-        newest = snapshot.newest if snapshot else None
-        age_s = self._store.now_s() - newest.clock_s if newest else None
-        stale_s = stale_after_s(self._interval_s)
-        banner = banner_of(self._reader.status(), snapshot, verdicts, age_s, stale_s)
-        self._show_banner(banner)
+        self._tile("age", age_tile(age_s, stale_s))
 
     def _show_banner(self, banner: Banner) -> None:
         self._banner.classes(replace=f"banner {banner.judgement}")
@@ -165,17 +145,3 @@ class Board:
     def _tile(self, key: str, tile: Tile) -> None:
         self._values[key].set_text(tile.value)
         self._boxes[key].classes(replace=f"tile {tile.judgement}")
-
-
-def _only(curves: Curves, name: str) -> Curves:
-    return {name: curves[name]} if name in curves else {}
-
-
-def _steps(curves: dict[str, Curves]) -> tuple[int, int] | None:
-    found = [
-        point.last_step
-        for chart in curves.values()
-        for points in chart.values()
-        for point in (points[:1] + points[-1:])
-    ]
-    return (min(found), max(found)) if found else None

@@ -13,6 +13,7 @@ from infoplane.exporter.page.marks import Mark
 from infoplane.exporter.page.palette import CHANGES, GRID, MUTED, TEXT, VALUES
 
 _LIMIT_Z = 8.0
+_MOST_LABELS = 14
 
 
 def heatmap_options(
@@ -26,7 +27,7 @@ def heatmap_options(
         "grid": {"left": 62, "right": 58, "top": 6, "bottom": 34},
         "tooltip": _tooltip(chart, run),
         "xAxis": _axis([str(step) for step in grid.steps], "infoplane.step") | _step_name(),
-        "yAxis": _axis(list(grid.rows), "infoplane.row"),
+        "yAxis": _row_axis(grid.rows),
         "visualMap": _color_bar(shown, changes),
         "series": [
             {
@@ -68,6 +69,16 @@ def _axis(names: list[str], formatter: str) -> dict[str, Any]:
             ":formatter": formatter,
         },
     }
+
+
+def _row_axis(rows: tuple[str, ...]) -> dict[str, Any]:
+    axis = _axis(list(rows), "infoplane.row")
+    stride = -(-len(rows) // _MOST_LABELS)
+    # The output is named always, the others from the input on, as many as fit without touching.
+    last = len(rows) - 1
+    named = [row for row in range(0, len(rows), stride or 1) if last - row >= stride] + [last]
+    axis["axisLabel"] |= {":interval": f"(index) => {named}.includes(index)"}
+    return axis
 
 
 def _step_name() -> dict[str, Any]:
@@ -112,12 +123,12 @@ def _number(value: float, changes: bool) -> str:
     return f"{value:+.0f}" if changes else f"{value:.3g}"
 
 
-def _cells(grid: Grid, shown: NDArray[np.float64]) -> list[list[float]]:
+def _cells(grid: Grid, shown: NDArray[np.float64]) -> list[list[Any]]:
     rows, columns = np.nonzero(np.isfinite(shown))
-    return [
-        [int(column), int(row), round(float(shown[row, column]), 4), grid.windows[column]]
-        for row, column in zip(rows, columns, strict=True)
-    ]
+    windows = np.asarray(grid.windows)[columns]
+    values = shown[rows, columns].round(4)
+    cells = zip(columns.tolist(), rows.tolist(), values.tolist(), windows.tolist(), strict=True)
+    return [[*cell] for cell in cells]
 
 
 def _boxes(chart: Chart, grid: Grid, marks: list[Mark]) -> list[list[float]]:

@@ -13,10 +13,8 @@ def line_options(
     chart: Chart, curves: Curves, marks: list[Mark], run: str, steps: tuple[int, int] | None
 ) -> dict[str, Any]:
     """Return the options; `steps` is the range of the x axis, the same for all charts of the page."""
-    legend = 1 < len(curves) and chart.kind != "depth"
-    series = [
-        _series(chart, name, points_index, curves) for points_index, name in enumerate(curves)
-    ]
+    legend = len(curves) > 1 and chart.kind == "lines"
+    series = [_series(chart, name, index, curves) for index, name in enumerate(curves)]
     if series:
         series[0] |= _verdict_marks(chart, marks, steps)
     return {
@@ -66,7 +64,7 @@ def _axis() -> dict[str, Any]:
 
 def _scale(chart: Chart) -> dict[str, Any]:
     if chart.kind == "share":
-        return {"min": 0, "max": 1}
+        return {"min": 0, "max": 1, "interval": 0.25}
     return {"scale": chart.id not in ("overhead", "rate")}
 
 
@@ -82,7 +80,11 @@ def _series(chart: Chart, name: str, index: int, curves: Curves) -> dict[str, An
         "lineStyle": {"width": 1 if depth else 1.6, "color": color},
         "emphasis": {"focus": "series" if depth else "none"},
         "data": [
-            [point.last_step, None if point.undefined else point.value, point.window]
+            [
+                point.last_step,
+                None if point.undefined else float(f"{point.value:.5g}"),
+                point.window,
+            ]
             for point in curves[name]
         ],
     }

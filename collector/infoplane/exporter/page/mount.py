@@ -13,6 +13,7 @@ from infoplane.exporter.metrics import Reader
 from infoplane.exporter.page.board import Board
 from infoplane.exporter.page.charts import BY_ID
 from infoplane.exporter.page.detail import window_detail
+from infoplane.exporter.page.picture import Painter
 from infoplane.exporter.store import Store
 
 _ASSETS: Final = Path(__file__).parent / "assets"
@@ -25,6 +26,7 @@ _ICON: Final = (
 
 def mount_page(app: FastAPI, store: Store, reader: Reader) -> None:
     """Serve the page at `/`, what it needs at `/assets`, and what hovering asks for at `/api/detail`."""
+    painter = Painter(store)
     app.mount("/assets", StaticFiles(directory=_ASSETS))
 
     @app.get("/api/detail")
@@ -38,8 +40,7 @@ def mount_page(app: FastAPI, store: Store, reader: Reader) -> None:
         ui.add_head_html(
             '<link rel="stylesheet" href="/assets/page.css"><script src="/assets/page.js"></script>'
         )
-        board = Board(store, reader, run)
-        board.refresh()
+        board = Board(store, painter, reader, run)
         ui.timer(_REFRESH_S, board.refresh)
 
     ui.run_with(

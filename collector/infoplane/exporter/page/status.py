@@ -14,11 +14,14 @@ from infoplane.exporter.store import Snapshot
 from infoplane.wire import infoplane_pb2 as pb
 
 GOOD, WARNING, CRITICAL, PLAIN = "good", "warning", "critical", ""
+NOTHING: Final = "\u2013"
 LEAST_COMPLETENESS: Final = 0.9
 MOST_OVERHEAD: Final = 0.01
-RECENT_WINDOWS: Final = 20
+RECENT_WINDOWS: Final = 100
+RECENT_S: Final = 3600.0
 _SHORTEST_STALE_S: Final = 30.0
 _LATE_FACTOR: Final = 3.0
+_GRADES: Final = {"info": 0, "warning": 1, "critical": 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,22 +74,24 @@ def age_tile(age_s: float, stale_s: float) -> Tile:
 def newest_tile(curves: Curves) -> Tile:
     """Return the newest defined value of the only curve."""
     value = _last(curves)
-    return Tile("–" if value is None else f"{value:.4g}")
+    return Tile(NOTHING if value is None else f"{value:.4g}")
 
 
 def completeness_tile(curves: Curves) -> Tile:
     """Return the worst completeness of the newest window over units."""
     newest = [points[-1].value for points in curves.values() if points]
     if not newest:
-        return Tile("–")
-    return Tile(f"{100 * min(newest):.0f} %", GOOD if min(newest) >= LEAST_COMPLETENESS else WARNING)
+        return Tile(NOTHING)
+    return Tile(
+        f"{100 * min(newest):.0f} %", GOOD if min(newest) >= LEAST_COMPLETENESS else WARNING
+    )
 
 
 def overhead_tile(curves: Curves) -> Tile:
     """Judge the agents' overhead."""
     value = _last(curves)
     if value is None:
-        return Tile("–")
+        return Tile(NOTHING)
     return Tile(f"{100 * value:.2f} %", GOOD if value <= MOST_OVERHEAD else WARNING)
 
 
@@ -111,24 +116,33 @@ def banner_of(
         return Banner(CRITICAL, "MONITOR IS BLIND", feed.detail)
     if snapshot is None or snapshot.newest is None or age_s is None:
         return Banner(WARNING if feed.missing else PLAIN, "WAITING", feed.detail or "no run yet")
-    recent = [v for v in verdicts if snapshot.newest.window - v.window <= RECENT_WINDOWS]
+    recent = [one for one in verdicts if _is_recent(one, snapshot.newest)]
     if recent:
-        return _verdict_banner(recent)
+        return _verdict_banner(recent, snapshot.newest)
     if age_s > stale_s:
-        text = f"No new window for {spell_seconds(age_s)}: ended, hanging, or cut off from the broker."
+        text = (
+            f"No new window for {spell_seconds(age_s)}: ended, hanging, or cut off from the broker."
+        )
         return Banner(WARNING, "SILENT", text)
     if verdicts:
         past = snapshot.newest.window - verdicts[0].window
-        text = f"No verdict in the last {RECENT_WINDOWS} windows; the newest is {past} windows old."
-        return Banner(GOOD, "QUIET", text)
+        text = f"The newest verdict is {past:,} windows old: {verdicts[0].sentence}"
+        return Banner(PLAIN, "NOTHING NEW", text, f"since step {verdicts[0].since_step:,}")
     return Banner(GOOD, "QUIET", "No detector has spoken in this run.")
 
 
-def _verdict_banner(recent: list[pb.Verdict]) -> Banner:
-    grades = ("info", "warning", "critical")
-    worst = max(recent, key=lambda v: grades.index(v.severity) if v.severity in grades else 1)
-    others = f" (+{len(recent) - 1} more)" if len(recent) > 1 else ""
-    severity = worst.severity if worst.severity in grades else WARNING
-    return Banner(
-        severity, severity.upper(), worst.sentence + others, f"since step {worst.since_step:,}"
-    )
+def _is_recent(verdict: pb.Verdict, newest: Point) -> bool:
+    """A verdict is never taken back, so it stays news for many windows, and for an hour at least."""
+    if verdict.attempt != newest.attempt:
+        return False
+    windows, seconds = newest.window - verdict.window, newest.clock_s - verdict.clock_ms / 1000
+    return windows <= RECENT_WINDOWS or seconds <= RECENT_S
+
+
+def _verdict_banner(recent: list[pb.Verdict], newest: Point) -> Banner:
+    worst = max(recent, key=lambda one: _GRADES.get(one.severity, 1))  # the newest of equals
+    severity = worst.severity if worst.severity in _GRADES else WARNING
+    ago = spell_seconds(newest.clock_s - worst.clock_ms / 1000)
+    others = f"  (+{len(recent) - 1} more below)" if len(recent) > 1 else ""
+    since = f"since step {worst.since_step:,} · {ago} before the newest window"
+    return Banner(severity, severity.upper(), worst.sentence + others, since)

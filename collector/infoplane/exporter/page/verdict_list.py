@@ -18,8 +18,8 @@ class VerdictList:
         self._shown: list[tuple[str, int]] = []
         with ui.element("section").classes(f"panel {width}").props('data-panel="verdicts"'):
             with ui.element("div").classes("title"):
-                ui.label("Verdicts").style("display: inline")
-                ui.label(" · newest first").style("display: inline; color: #8a94a3")
+                ui.label("Verdicts").classes("inline")
+                ui.label(" · newest first").classes("inline muted")
             self._list = ui.element("div").classes("verdicts")
         self.show([])
 
@@ -42,7 +42,7 @@ def _row(verdict: pb.Verdict) -> None:
         ui.label(verdict.severity.upper()).classes(f"severity {verdict.severity}")
         with ui.element("div").classes("steps"):
             ui.label(f"since step {verdict.since_step:,}")
-            ui.label(f"detected at {verdict.detected_step:,}").style("color: #8a94a3; font-size: 11px")
+            ui.label(f"detected at {verdict.detected_step:,}").classes("taps")
         with ui.element("div"):
             ui.label(verdict.sentence)
             ui.label(_places(verdict)).classes("taps")

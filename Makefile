@@ -1,0 +1,54 @@
+# Developer verbs. `make` alone explains them. CI calls the same ones.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+STAMP := .venv/.installed
+SEEDS ?= 11 12 13 14 15
+BENCHMARKS ?= $(wildcard benchmarks/*/run.py)
+
+# Tools that look for others on PATH, such as ninja, find those of the virtual environment.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo demo-seeds test check fmt bench gen
+
+help: ## Explain the verbs
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "  e.g. make demo ARGS='--fault shard --keep-open'; make test ARGS='tests/wire -x'"
+
+setup: $(STAMP) ## Create .venv with everything; does nothing while pyproject.toml is unchanged
+
+# uv installs the set in a fifth of pip's time. It does not read pip's configuration, so pip stays the fallback.
+$(STAMP): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -e '.[dev]' \
+	  || $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $@
+
+demo: $(STAMP) ## Watch a two-rank DeepSpeed run with a fault in the middle (ARGS='--fault shard --keep-open')
+	$(BIN)/infoplane demo $(ARGS)
+
+demo-seeds: $(STAMP) ## Run the demo with and without fault on SEEDS and judge the detections (about half an hour)
+	$(BIN)/python scripts/demo_seeds.py $(ARGS) $(SEEDS)
+
+test: $(STAMP) ## Run all tests; INFOPLANE_REQUIRE=browser,broker forbids to skip what needs these
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(STAMP) ## Lint, formatting, types and import contracts
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fmt: $(STAMP) ## Format and fix what can be fixed
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: $(STAMP) ## Run the benchmarks (BENCHMARKS='benchmarks/agent/run.py')
+	set -e; for script in $(BENCHMARKS); do echo "== $$script"; $(BIN)/python $$script; done
+
+gen: $(STAMP) ## Regenerate wire code, dashboards, rules and the generated parts of the docs
+	scripts/generate_wire.sh
+	$(BIN)/infoplane dashboards build dashboards
+	$(BIN)/python scripts/generate_docs.py

@@ -1,0 +1,168 @@
+"""The embedded driver on a real broker: live equals replay, also when the collector is killed."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+
+from infoplane.cli.demo.broker import EmbeddedBroker
+from infoplane.collector.assemble.machine import AssembleSettings, assemble_stage
+from infoplane.collector.drivers.embedded import client_settings, run_stages
+from infoplane.collector.drivers.replay import replay
+from infoplane.collector.drivers.topics import create_topics
+from infoplane.collector.estimate.compute import EstimateSettings
+from infoplane.collector.estimate.machine import estimate_stage
+from infoplane.collector.metrics import METRICS
+from infoplane.collector.settings import KafkaSection
+from infoplane.collector.testing import SyntheticRun
+from infoplane.wire import decode
+from infoplane.wire import infoplane_pb2 as pb
+from infoplane.wire.log import LogEntry
+from infoplane.wire.topics import DEAD, RECORDS, RESULTS, WINDOWS, Topic
+
+pytestmark = pytest.mark.integration
+
+# What the wall clock may reach in a test: idle ticks must not close a window that a replay would keep open.
+ASSEMBLE = AssembleSettings(deadline_ms=20_000, lateness_ms=40_000)
+CHEAP = tuple(m for m in METRICS if not m.name.startswith(("mutual", "usable")))
+RUN = SyntheticRun(steps=96, ranks=2, rows=16)
+
+
+def stages() -> list[Any]:
+    return [assemble_stage(ASSEMBLE), estimate_stage(EstimateSettings(CHEAP))]
+
+
+def collect(bootstrap: str) -> None:
+    """A collector process."""
+    run_stages(stages(), KafkaSection(bootstrap_servers=bootstrap), threading.Event())
+
+
+@pytest.fixture
+def kafka() -> Iterator[KafkaSection]:
+    with EmbeddedBroker() as broker:
+        section = KafkaSection(bootstrap_servers=broker.bootstrap)
+        create_topics(broker.bootstrap, section.names)
+        yield section
+
+
+def produce(kafka: KafkaSection, entries: list[LogEntry], pause_s: float = 0.0) -> None:
+    producer = KafkaProducer(**client_settings(kafka), enable_idempotence=False, linger_ms=1)
+    for entry in entries:
+        producer.send(entry.topic, key=entry.key, value=entry.value, timestamp_ms=entry.timestamp_ms)
+        if pause_s:
+            time.sleep(pause_s)
+    producer.flush(timeout=20)
+    producer.close()
+
+
+def read(kafka: KafkaSection, topic: Topic, quiet_s: float = 1.0) -> list[Any]:
+    name = kafka.names.of(topic)
+    consumer = KafkaConsumer(**client_settings(kafka), fetch_max_wait_ms=50)
+    consumer.assign([TopicPartition(name, p) for p in consumer.partitions_for_topic(name)])
+    consumer.seek_to_beginning()
+    found: list[Any] = []
+    last = time.monotonic()
+    while time.monotonic() - last < quiet_s:
+        for messages in consumer.poll(timeout_ms=100).values():
+            found += messages
+            last = time.monotonic()
+    consumer.close()
+    return found
+
+
+def log_of(kafka: KafkaSection, topic: Topic) -> list[LogEntry]:
+    return [
+        LogEntry(m.topic, m.partition, m.offset, m.timestamp, m.key or b"", m.value)
+        for m in read(kafka, topic)
+    ]
+
+
+def last_results(messages: list[pb.Result]) -> dict[Any, str]:
+    found = {}
+    for message in messages:
+        labels = tuple((label.name, label.value) for label in message.labels)
+        one = pb.Result()
+        one.CopyFrom(message)
+        for name in ("clock_ms", "pane"):
+            one.ClearField(name)
+        if one.metric == "training_scalar":  # sums over ranks in order of arrival: equal to 1e-12
+            one.value, one.band_low, one.band_high = round(one.value, 9), 0, 0
+        found[one.window, one.metric, labels] = one.value if False else repr(_rounded(one))
+    return found
+
+
+def _rounded(result: pb.Result) -> pb.Result:
+    for name in ("value", "band_low", "band_high", "null_mean", "ceiling"):
+        if result.HasField(name) if name != "value" else True:
+            setattr(result, name, float(f"{getattr(result, name):.10g}"))
+    return result
+
+
+def wait_for_results(kafka: KafkaSection, windows: int, limit_s: float) -> list[pb.Result]:
+    """Read until every window has its last metric, or fail."""
+    deadline = time.monotonic() + limit_s
+    while True:
+        results = [decode(m.value, pb.Result) for m in read(kafka, RESULTS)]
+        closed = {r.window for r in results if r.metric == METRICS[-1].name}
+        if len(closed) >= windows:
+            return results
+        assert time.monotonic() < deadline, f"only windows {sorted(closed)} in {limit_s} s"
+
+
+def test_live_equals_replay(kafka: KafkaSection) -> None:
+    stop = threading.Event()
+    thread = threading.Thread(target=run_stages, args=(stages(), kafka, stop))
+    thread.start()
+    try:
+        now = SyntheticRun(**{**RUN.__dict__, "start_ms": int(time.time() * 1000)})
+        bad = [LogEntry(kafka.names.of(RECORDS), 0, 0, now.start_ms, b"x", b"junk")]
+        produce(kafka, now.log() + bad)
+        live = wait_for_results(kafka, 12, 60)
+        letters = [decode(m.value, pb.DeadLetter) for m in read(kafka, DEAD)]
+    finally:
+        stop.set()
+        thread.join(20)
+    assert [letter.reason for letter in letters] == ["short"]
+    again = [e.message for e in replay(log_of(kafka, RECORDS), stages()) if e.topic is RESULTS]
+    assert last_results(live) == last_results(again)
+
+
+def test_killed_collector_changes_no_last_pane(kafka: KafkaSection) -> None:
+    """SIGKILL at five random moments while records come in; then the last panes equal a replay's."""
+    generator = random.Random(3)
+    context = multiprocessing.get_context("spawn")
+    now = SyntheticRun(**{**RUN.__dict__, "start_ms": int(time.time() * 1000)})
+    feeder = threading.Thread(target=produce, args=(kafka, now.log(), 0.025))
+    feeder.start()
+    kills = 0
+    process = context.Process(target=collect, args=(kafka.bootstrap_servers,))
+    process.start()
+    while kills < 5:
+        time.sleep(generator.uniform(2.0, 5.0))
+        assert process.pid is not None
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
+        kills += 1
+        process = context.Process(target=collect, args=(kafka.bootstrap_servers,))
+        process.start()
+    feeder.join()
+    try:
+        live = wait_for_results(kafka, 12, 90)
+    finally:
+        process.kill()
+        process.join()
+    entries = log_of(kafka, RECORDS)
+    again = [e.message for e in replay(entries, stages()) if e.topic is RESULTS]
+    assert last_results(live) == last_results(again)
+    panes = [decode(m.value, pb.WindowPane) for m in read(kafka, WINDOWS)]
+    best = {(p.unit, p.window): p.present for p in sorted(panes, key=lambda p: p.present)}
+    assert set(best.values()) == {16}
