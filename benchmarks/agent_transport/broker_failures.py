@@ -1,6 +1,6 @@
 """What a failing broker costs the training process.
 
-    .venv/bin/python benchmarks/agent_transport/broker_failures.py [--steps 2000] [--rate 100]
+    .venv/bin/python benchmarks/agent_transport/broker_failures.py [--steps 2000] [--rate 100] [--nice -20]
 
 Each row is one process that offers `steps` parcels of 50 kB while the broker (Tansu) is dead,
 stopped (SIGSTOP) or black-holed (accepts connections, never answers), before, during or after. It
@@ -69,14 +69,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--rate", type=float, default=100.0)
-    options = parser.parse_args()
+    parser.add_argument(
+        "--nice", type=int, default=0, help="priority of the victims; -20 needs root"
+    )
+    options = vars(parser.parse_args())
     print("| " + " | ".join(COLUMNS) + " |\n|" + "---|" * len(COLUMNS))
-    control = play("none", "-", steps=options.steps, rate=options.rate)
+    control = play("none", "-", **options)
     plan = [(fault, when) for fault in FAULTS for when in TIMES]
     rows = [control]
     print("| " + " | ".join(cells(control, control)) + " |", flush=True)
     for fault, when in plan:
-        rows.append(play(fault, when, steps=options.steps, rate=options.rate))
+        rows.append(play(fault, when, **options))
         print("| " + " | ".join(cells(rows[-1], control)) + " |", flush=True)
     print(f"\ncontrol: rss +{control.report['rss_growth'] / MIB:.1f} MiB after start")
     return int(any(verdict(row, control) != "ok" for row in rows))

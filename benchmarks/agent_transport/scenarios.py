@@ -95,21 +95,24 @@ def stage() -> Iterator[Stage]:
         scene.end()
 
 
-def play(fault: str, when: str, *, steps: int, rate: float) -> Outcome:
+def play(fault: str, when: str, *, steps: int, rate: float, nice: int = 0) -> Outcome:
     """Run one victim through `fault` at `when`; "none" is the control with a live broker.
 
     during: the broker fails after a quarter of the steps and is back after half of them.
+    `nice` is the priority of the victim: negative ones (root only) keep other load out of its times.
     """
     with stage() as scene:
         if when == "before" and fault != "none":
             scene.fail(fault)
-        arguments = [scene.broker.bootstrap, steps, rate, QUEUE_BYTES, INFLIGHT_BYTES]
+        arguments = [scene.broker.bootstrap, steps, rate, QUEUE_BYTES, INFLIGHT_BYTES, nice]
         process = subprocess.Popen(
             [sys.executable, "-W", "error", str(VICTIM), *map(str, arguments)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            # More threads than needed would spin and disturb what is measured.
+            env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
         )
         try:
             return _watch(process, scene, fault, when, steps)

@@ -3,7 +3,7 @@
 Talks to its parent in lines: it prints `AT <step>` on the way, `END` when all is offered, then
 waits for a line, closes, and prints its measurements as JSON.
 
-Usage: victim.py BOOTSTRAP STEPS RATE QUEUE_BYTES INFLIGHT_BYTES
+Usage: victim.py BOOTSTRAP STEPS RATE QUEUE_BYTES INFLIGHT_BYTES NICE
 """
 
 from __future__ import annotations
@@ -82,6 +82,8 @@ def say(line: str) -> None:
 def main() -> None:
     bootstrap, steps, rate = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
     queue_bytes, inflight_bytes = int(sys.argv[4]), int(sys.argv[5])
+    if int(sys.argv[6]):
+        os.setpriority(os.PRIO_PROCESS, 0, int(sys.argv[6]))  # threads inherit it
     counters = Counters()
     publisher = Publisher(
         lambda c: KafkaTransport(bootstrap, c, inflight_bytes=inflight_bytes),
@@ -96,7 +98,7 @@ def main() -> None:
     peak_rss, next_step = start_rss, time.perf_counter()
     matrix = np.random.default_rng(1).standard_normal((128, 128))
     for step in range(steps):
-        matrix = np.tanh(matrix @ matrix / 128)  # the training
+        np.tanh(matrix @ matrix / 128)  # the training
         parcel = Parcel(step)
         w0, c0 = time.perf_counter(), time.thread_time()
         accepted += publisher.offer(parcel)

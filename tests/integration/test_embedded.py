@@ -23,7 +23,7 @@ from infoplane.collector.estimate.compute import EstimateSettings
 from infoplane.collector.estimate.machine import estimate_stage
 from infoplane.collector.metrics import METRICS
 from infoplane.collector.settings import KafkaSection
-from infoplane.collector.testing import SyntheticRun
+from infoplane.collector.testing import SyntheticRun, comparable_results
 from infoplane.wire import decode
 from infoplane.wire import infoplane_pb2 as pb
 from infoplane.wire.log import LogEntry
@@ -86,27 +86,6 @@ def log_of(kafka: KafkaSection, topic: Topic) -> list[LogEntry]:
     ]
 
 
-def last_results(messages: list[pb.Result]) -> dict[Any, str]:
-    found = {}
-    for message in messages:
-        labels = tuple((label.name, label.value) for label in message.labels)
-        one = pb.Result()
-        one.CopyFrom(message)
-        for name in ("clock_ms", "pane"):
-            one.ClearField(name)
-        if one.metric == "training_scalar":  # sums over ranks in order of arrival: equal to 1e-12
-            one.value, one.band_low, one.band_high = round(one.value, 9), 0, 0
-        found[one.window, one.metric, labels] = one.value if False else repr(_rounded(one))
-    return found
-
-
-def _rounded(result: pb.Result) -> pb.Result:
-    for name in ("value", "band_low", "band_high", "null_mean", "ceiling"):
-        if result.HasField(name) if name != "value" else True:
-            setattr(result, name, float(f"{getattr(result, name):.10g}"))
-    return result
-
-
 def wait_for_results(kafka: KafkaSection, windows: int, limit_s: float) -> list[pb.Result]:
     """Read until every window has its last metric, or fail."""
     deadline = time.monotonic() + limit_s
@@ -133,7 +112,7 @@ def test_live_equals_replay(kafka: KafkaSection) -> None:
         thread.join(20)
     assert [letter.reason for letter in letters] == ["short"]
     again = [e.message for e in replay(log_of(kafka, RECORDS), stages()) if e.topic is RESULTS]
-    assert last_results(live) == last_results(again)
+    assert comparable_results(live) == comparable_results(again)
 
 
 def test_killed_collector_changes_no_last_pane(kafka: KafkaSection) -> None:
@@ -162,7 +141,7 @@ def test_killed_collector_changes_no_last_pane(kafka: KafkaSection) -> None:
         process.join()
     entries = log_of(kafka, RECORDS)
     again = [e.message for e in replay(entries, stages()) if e.topic is RESULTS]
-    assert last_results(live) == last_results(again)
+    assert comparable_results(live) == comparable_results(again)
     panes = [decode(m.value, pb.WindowPane) for m in read(kafka, WINDOWS)]
     best = {(p.unit, p.window): p.present for p in sorted(panes, key=lambda p: p.present)}
     assert set(best.values()) == {16}

@@ -212,7 +212,7 @@ class _Guard:
     def __enter__(self) -> None:
         self._start = perf_counter()
         self._no_grad.__enter__()
-        self._autocast.__enter__()
+        self._autocast.__enter__()  # type: ignore[no-untyped-call]
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: Any

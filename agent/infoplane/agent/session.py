@@ -117,21 +117,33 @@ class Session:
         slot = recorder.take()
         counters.add("steps")
         counters.add("step_seconds", value=now - recorder.started)
+        self._last_finished = step
         if slot is not None:
             counters.add("sampled_steps")
             counters.add("hook_seconds", value=recorder.seconds)
             recorder.seconds = 0.0
+            self._collect(step, slot)
+        self._hand_over()
+
+    def _collect(self, step: int, slot: Slot) -> None:
+        """Complete `slot` with the scalars, and start its copy to the host."""
+        try:
             values = self.scalars.move_to(slot) + self._announced(step)
             slot.start_copy()
             self._waiting.append(_Handover(slot, values, time.time_ns() // 1_000_000))
-        self._last_finished = step
-        self._hand_over()
+        except Exception:
+            self.parts.ring.put(slot)
+            raise
 
     def _announced(self, step: int) -> list[ScalarValue]:
         if self.parts.announce is None:
             return []
-        plan = self.parts.announce(step)
-        return [ScalarValue(name, step, float(v), is_announced=True) for name, v in plan.items()]
+        try:
+            plan = self.parts.announce(step)
+            return [ScalarValue(n, step, float(v), is_announced=True) for n, v in plan.items()]
+        except Exception as error:  # noqa: BLE001 - the user's function; training goes on
+            self._failed(error)
+            return []
 
     def _hand_over(self, *, wait: bool = False) -> None:
         """Offer every step whose copy has arrived; `wait` for it only at the end of the run."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -80,6 +81,9 @@ def _check_names(parsed: Mapping[str, Any]) -> None:
         check_run_name(parsed["run"])
     if "kafka.topic_prefix" in parsed:
         Names(parsed["kafka.topic_prefix"])
+    version = parsed.get("kafka.api_version", "auto")
+    if version != "auto" and not re.fullmatch(r"\d+(\.\d+){1,2}", version):
+        raise ConfigurationError("kafka.api_version", version, "major.minor, or auto")
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, object]:

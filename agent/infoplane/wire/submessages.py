@@ -8,11 +8,14 @@ that can hold repeated messages are walked, so a record costs about one step per
 from __future__ import annotations
 
 from functools import cache
+from typing import Any, TypeAlias
 
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.descriptor import FieldDescriptor
 
 from infoplane.wire.errors import DecodeError
 
+# Descriptors have another class in each protobuf runtime, so there is no one type to name.
+Descriptor: TypeAlias = Any
 _MAX_DEPTH = 16
 
 
@@ -46,13 +49,13 @@ def _holds_repeated(descriptor: Descriptor) -> bool:
     )
 
 
-def is_repeated(field: FieldDescriptor) -> bool:
+def is_repeated(field: Any) -> bool:
     """Whether `field` is repeated, on every protobuf runtime of the range.
 
     Runtime 7 has only `is_repeated`, runtime 4 only `label`.
     """
     known = getattr(field, "is_repeated", None)
-    return bool(known) if known is not None else field.label == FieldDescriptor.LABEL_REPEATED
+    return bool(known if known is not None else field.label == FieldDescriptor.LABEL_REPEATED)
 
 
 def _count(data: bytes, at: int, end: int, descriptor: Descriptor, limit: int, depth: int) -> int:

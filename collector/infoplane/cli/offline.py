@@ -97,7 +97,7 @@ def read_arrays(path: Path) -> Mapping[str, NDArray[Any]]:
     if not path.is_file():
         raise ConfigurationError("file", str(path), "an existing .npz file")
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, AttributeError, TypeError) as error:
         raise ConfigurationError(

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from google.protobuf.json_format import MessageToDict
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
 
 from infoplane.cli.output import emit, emit_json, emit_table, say
 from infoplane.cli.stages import collector_stages, controller_stages
@@ -17,6 +18,7 @@ from infoplane.collector.stage import Emission
 from infoplane.wire import ConfigurationError
 from infoplane.wire import infoplane_pb2 as pb
 from infoplane.wire.log import LogEntry, LogWriter, read_log
+from infoplane.wire.submessages import is_repeated
 from infoplane.wire.topics import RECORDS, RESULTS, VERDICTS, Names
 
 
@@ -44,14 +46,24 @@ def replay_file(path: Path, settings: Settings, *, output: Path | None, as_json:
     _print_summary(emissions)
 
 
-def as_fields(message: Any) -> dict[str, Any]:
-    """Return a message as JSON-ready fields, names as in the schema, numbers as numbers."""
-    fields: dict[str, Any] = MessageToDict(message, preserving_proto_field_name=True)
-    for name in fields:
-        if isinstance(fields[name], str) and not isinstance(getattr(message, name), str | bytes):
-            # The JSON form of protobuf writes 64-bit integers as texts.
-            fields[name] = getattr(message, name)
-    return fields
+def as_fields(message: Message) -> dict[str, Any]:
+    """Return a message as JSON-ready fields, named as in the schema; what is optional and unset is null."""
+    return {
+        field.name: _json_value(field, getattr(message, field.name), message)
+        for field in message.DESCRIPTOR.fields
+    }
+
+
+def _json_value(field: Any, value: Any, message: Message) -> Any:
+    if is_repeated(field):
+        return [as_fields(one) if isinstance(one, Message) else one for one in value]
+    if isinstance(value, Message):
+        return as_fields(value) if message.HasField(field.name) else None
+    if field.has_presence and not message.HasField(field.name):
+        return None
+    if field.type == FieldDescriptor.TYPE_ENUM:
+        return field.enum_type.values_by_number[value].name
+    return value
 
 
 def _records(path: Path, names: Names) -> Iterator[LogEntry]:

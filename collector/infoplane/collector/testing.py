@@ -6,7 +6,7 @@ of the one before it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,6 +21,26 @@ from infoplane.wire.topics import RECORDS, Names, record_key
 TAPS = ("embed", "00/block", "00/act", "01/block", "01/act", "final_norm")
 LAYERS = "layers/00-01"
 STEP_MS = 100
+
+
+def comparable_results(results: Iterable[pb.Result]) -> dict[tuple[str, ...], str]:
+    """Return the last result of every series and window as text, by (window, metric, labels).
+
+    Leaves out when and as which pane a result came, and rounds to ten digits: two drivers, or a live run and its
+    replay, must agree on everything else.
+    """
+    found = {}
+    for result in results:
+        one = pb.Result()
+        one.CopyFrom(result)
+        one.ClearField("clock_ms")
+        one.ClearField("pane")
+        for name in ("value", "null_mean", "null_sd", "ceiling", "band_low", "band_high"):
+            if name == "value" or one.HasField(name):
+                setattr(one, name, float(f"{getattr(one, name):.10g}"))
+        labels = [f"{label.name}={label.value}" for label in result.labels]
+        found[(str(result.window), result.metric, *labels)] = repr(one)
+    return found
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -32,7 +33,10 @@ class _Server(uvicorn.Server):
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        with warnings.catch_warnings():
+            # NiceGUI looks at every object of the process to find this server, and so touches deprecated ones.
+            warnings.simplefilter("ignore", FutureWarning)
+            await super().startup(sockets)
         if self.started:
             self._on_listening()
 

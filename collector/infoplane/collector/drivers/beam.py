@@ -1,11 +1,11 @@
 """The stages as a bounded Beam pipeline over a recorded log.
 
-Every key's messages are grouped, sorted by partition and offset and fed to the same `Partition` that the other drivers run,
-with the log's own clock; the end of a group fires all timers. No Beam windows, timers or state: a bounded log needs none,
-and what a runner does with timers must not decide what a window holds.
+Every key's messages are grouped, sorted by partition and offset and fed to the same `Partition` that the other
+drivers run, with the log's own clock; the end of a group fires all timers. No Beam windows, timers or state: a
+bounded log needs none, and what a runner does with timers must not decide what a window holds.
 
-Needs the `beam` extra. Proven on FnApiRunner; name the runner object, never the string "DirectRunner", which may look for
-another runner over the network.
+Needs the `beam` extra. Proven on FnApiRunner; name the runner object, never the string "DirectRunner", which may
+look for another runner over the network.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ def replay_log(
 ) -> beam.PCollection[LogEntry]:
     """Return all outputs of `stages` over the log files `paths`.
 
-    Within a key, outputs that become another stage's input are ordered by clock, then by the key and the count of whoever
-    wrote them: the order of one partition that all writers share.
+    Outputs that become another stage's input are ordered by clock, then by the count of whoever wrote them: an order
+    that one partition, shared by all writers, could have had.
     """
     chosen = names or Names()
     log = (
@@ -73,7 +73,8 @@ def replay_log(
         topic = chosen.of(stage.reads)
         made = (
             log
-            | f"{stage.name}: its topic" >> beam.Filter(lambda entry, topic=topic: entry.topic == topic)
+            | f"{stage.name}: its topic"
+            >> beam.Filter(lambda entry, topic=topic: entry.topic == topic)
             | f"{stage.name}: by key" >> beam.Map(lambda entry: (entry.key, entry))
             | f"{stage.name}: together" >> beam.GroupByKey()
             | f"{stage.name}: run" >> beam.ParDo(RunStage(factory, chosen.prefix))

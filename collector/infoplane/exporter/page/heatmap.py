@@ -31,10 +31,11 @@ def heatmap_options(
         "visualMap": _color_bar(shown, changes),
         "series": [
             {
-                "type": "heatmap",
+                # Not type "heatmap": this ECharts paints that one in slices of 15 ms, which flickers.
+                "type": "custom",
+                ":renderItem": "infoplane.cell",
                 "data": _cells(grid, shown),
                 "progressive": 0,
-                "emphasis": {"itemStyle": {"borderColor": TEXT, "borderWidth": 1}},
             },
             {
                 "type": "custom",
@@ -131,7 +132,7 @@ def _cells(grid: Grid, shown: NDArray[np.float64]) -> list[list[Any]]:
     return [[*cell] for cell in cells]
 
 
-def _boxes(chart: Chart, grid: Grid, marks: list[Mark]) -> list[list[float]]:
+def _boxes(chart: Chart, grid: Grid, marks: list[Mark]) -> list[list[Any]]:
     """Return [first column, last column, first row, last row, severity, own] of every box."""
     if not grid.windows:
         return []

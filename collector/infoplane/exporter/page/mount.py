@@ -18,6 +18,7 @@ from infoplane.exporter.store import Store
 
 _ASSETS: Final = Path(__file__).parent / "assets"
 _REFRESH_S: Final = 1.0
+_RECONNECT_S: Final = 60.0  # a busy machine or a laptop's nap must not reload the page
 _ICON: Final = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 4 4"><path fill="#1c4a7a" d="M0 0h4v4H0z"/>'
     '<path fill="#9ad9b4" d="M0 2h2v2H0z"/><path fill="#ff5c5c" d="M2 1h2v2H2z"/></svg>'
@@ -50,4 +51,5 @@ def mount_page(app: FastAPI, store: Store, reader: Reader) -> None:
         dark=True,
         tailwind=False,
         show_welcome_message=False,
+        reconnect_timeout=_RECONNECT_S,
     )

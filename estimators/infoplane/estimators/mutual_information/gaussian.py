@@ -63,10 +63,7 @@ def gaussian_mi(
     Raises:
         ValueError: If shapes or the number of seeds do not fit.
     """
-    if x.ndim != 3 or x.shape[:2] != y.shape[:2]:
-        raise ValueError(f"x, y: expected (t, n, d) of equal t and n, got {x.shape}, {y.shape}")
-    if len(seeds) != x.shape[0]:
-        raise ValueError(f"seeds: expected {x.shape[0]}, one per item, got {len(seeds)}")
+    _check(x, y, seeds)
     t, n, _ = x.shape
     early = _early_reasons(x, y)
     if t == 0 or n < 3:
@@ -95,6 +92,13 @@ def gaussian_mi(
         else _estimate(rows[i], error[i], 0.5 * math.log(n) * directions[i], n, x, y)
         for i in range(t)
     ]
+
+
+def _check(x: Tensor, y: Tensor, seeds: Sequence[int]) -> None:
+    if x.ndim != 3 or x.shape[:2] != y.shape[:2]:
+        raise ValueError(f"x, y: expected (t, n, d) of equal t and n, got {x.shape}, {y.shape}")
+    if len(seeds) != x.shape[0]:
+        raise ValueError(f"seeds: expected {x.shape[0]}, one per item, got {len(seeds)}")
 
 
 def _early_reasons(x: Tensor, y: Tensor) -> list[str]:

@@ -7,13 +7,13 @@ where there is none. So here:
 1. every column becomes standard normal by rank; one column, the row's norm, is added;
 2. canonical directions are fitted on two thirds of the rows, and the 4 leading ones applied to
    the last third; those without a held-out correlation of 3 standard errors are dropped;
-3. KSG with k = 3 runs on the 1, 2 and 4 leading survivors; thirds take turns and are averaged;
-4. KSG with k = 5 runs on all columns;
+3. KSG with k = 2 runs on the 1, 2 and 4 leading survivors; thirds take turns and are averaged;
+4. KSG with k = 3 runs on all columns;
 5. the value is the largest of these (of the last alone when nothing survived).
 
 Every candidate is an estimate of a lower bound, because projections lose information, never
 add it. Taking the largest costs a little upward bias, measured in docs/estimators.md. Labels
-take halves instead of thirds, up to 8 directions, and k = 3 throughout.
+take halves instead of thirds, and up to 8 directions.
 """
 
 from __future__ import annotations
@@ -83,9 +83,9 @@ class Recipe:
         }
 
 
-PAIRS = Recipe(k_held=3, k_full=5, folds=3, subspaces=(1, 2, 4))
-# Class means span more directions than pairs share, and need fewer rows to be found; a small k
-# keeps rare labels' neighbours inside their cluster.
+PAIRS = Recipe(k_held=2, k_full=3, folds=3, subspaces=(1, 2, 4))
+# Class means span more directions than pairs share, and need fewer rows to be found. In both
+# forms a small k keeps the neighbours of rare combinations inside their cluster.
 LABELS = Recipe(k_held=2, k_full=3, folds=2, subspaces=(1, 2, 4, 8))
 
 HeldTerms = Callable[[HeldVariates, Tensor, int], Tensor]
@@ -98,7 +98,7 @@ def heldout_ksg(
 
     Null: the same estimator on ``permutations`` random re-pairings of the rows; mean, and
     standard deviation when there are two or more. Ceiling: the smaller of 5 nats, where KSG
-    flattens for n <= 8192, and psi(n) - psi(5), where every ball holds only its own
+    flattens for n <= 8192, and psi(n) - psi(3), where every ball holds only its own
     neighbours; saturated above 0.8 of it. Band: value +- 1.96 standard errors of the mean of
     the rows' terms; sampling noise of independent rows only, not the estimator's bias.
 
@@ -113,7 +113,7 @@ def heldout_ksg(
 
     Returns:
         ``t`` estimates. Cost O(t (1 + permutations) n^2 (dx + dy)), all in float64: 6 items of
-        n = 1024 and d = 64 with 4 permutations take a little under 1 s on one core.
+        n = 1024 and d = 64 with 4 permutations take about 1 s on one core.
 
     Raises:
         ValueError: If shapes or the number of seeds do not fit.

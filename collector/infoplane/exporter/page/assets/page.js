@@ -25,6 +25,20 @@ window.infoplane = (() => {
 
   const row = (name) => name.split("|").map(place).join("\u2192");
 
+  // One window of one tap. Cells are rounded outwards: a neighbour's overlap does not show, a seam does.
+  function cell(params, api) {
+    const [width, height] = api.size([1, 1]);
+    const [x, y] = api.coord([api.value(0), api.value(1)]);
+    const [left, right] = [Math.floor(x - width / 2), Math.ceil(x + width / 2)];
+    const [top, bottom] = [Math.floor(y - height / 2), Math.ceil(y + height / 2)];
+    return {
+      type: "rect",
+      shape: { x: left, y: top, width: Math.max(right - left, 1), height: Math.max(bottom - top, 1) },
+      style: { fill: api.visual("color") },
+      emphasis: { style: { stroke: "#eef2f7", lineWidth: 1 } },
+    };
+  }
+
   // A verdict on a heatmap: a box around the rows and windows of its evidence, or a faint line if it is another's.
   function box(params, api) {
     const [x0, x1, y0, y1, code, own] = [0, 1, 2, 3, 4, 5].map((i) => api.value(i));
@@ -102,5 +116,5 @@ window.infoplane = (() => {
     };
   }
 
-  return { tick, step, row, box, tip };
+  return { tick, step, row, cell, box, tip };
 })();

@@ -1,0 +1,192 @@
+"""What the agent costs: idle hooks, its own time at the default level, and step time with and without sampling.
+
+    python benchmarks/agent/overhead.py [--pairs 12] [--layers 6] [--width 384]
+
+Own time = (time on the training thread in sampled hooks and at boundaries + CPU time of the publisher and of its
+transport) / step time, as the agent reports it about itself. Blocks of one interval (16 steps) run in random order
+with sampling on and paused, in one process; the ratio of their medians gets a bootstrap interval over the pairs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import statistics
+import sys
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+from torch import nn
+
+from infoplane.agent import Monitor, attach
+
+BLOCK_STEPS = 16
+BUDGET_IDLE_US = 1.5
+BUDGET_SHARE = 0.005
+
+
+class Layer(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.up, self.act, self.down = (
+            nn.Linear(width, 4 * width),
+            nn.GELU(),
+            nn.Linear(4 * width, width),
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        batch, length, width = x.shape
+        parts = self.qkv(self.norms[0](x)).view(batch, length, 3, -1, 64).permute(2, 0, 3, 1, 4)
+        attended = nn.functional.scaled_dot_product_attention(*parts, is_causal=True)
+        x = x + self.out(attended.transpose(1, 2).reshape(batch, length, width))
+        return x + self.down(self.act(self.up(self.norms[1](x))))
+
+
+class Model(nn.Module):
+    def __init__(self, layers: int, width: int, vocabulary: int = 256) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(vocabulary, width)
+        self.layers = nn.ModuleList(Layer(width) for _ in range(layers))
+        self.final_norm, self.lm_head = nn.LayerNorm(width), nn.Linear(width, vocabulary)
+
+    def forward(self, ids: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        x = self.embed(ids)
+        for layer in self.layers:
+            x = layer(x)
+        logits = self.lm_head(self.final_norm(x))
+        return nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
+
+
+def idle_hook_us(calls: int = 20_000, repeats: int = 15) -> tuple[float, float]:
+    """Return (hook body, whole difference to a module without hooks) per call in microseconds, medians."""
+    bare = nn.Sequential(
+        nn.Sequential(nn.Identity(), nn.Identity()), nn.Sequential(nn.Identity(), nn.Identity())
+    )
+    monitor = attach(bare, transport="none", run="idle")
+    inner = next(block for block in bare if block._forward_hooks)
+    hook = next(iter(inner._forward_hooks.values()))
+
+    def body() -> float:
+        start = time.perf_counter()
+        for _ in range(calls):
+            hook(inner, (), None)
+        return (time.perf_counter() - start) / calls * 1e6
+
+    def call(module: nn.Module) -> float:
+        start = time.perf_counter()
+        for _ in range(calls):
+            module(None)
+        return (time.perf_counter() - start) / calls * 1e6
+
+    bodies = [body() for _ in range(repeats)]
+    plain, hooked = nn.Identity(), nn.Identity()
+    hooked.register_forward_hook(hook)
+    differences = [call(hooked) - call(plain) for _ in range(repeats)]
+    monitor.close()
+    return statistics.median(bodies), statistics.median(differences)
+
+
+class Trainer:
+    """Runs blocks of steps and keeps their times."""
+
+    def __init__(self, args: argparse.Namespace, monitor_path: Path) -> None:
+        torch.manual_seed(0)
+        self.model = Model(args.layers, args.width)
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-4)
+        self.ids = torch.randint(0, 256, (args.batch, args.length + 1))
+        self.monitor: Monitor = attach(
+            self.model, config={"transport": "file", "file.path": str(monitor_path)}, run="overhead"
+        )
+
+    @property
+    def num_parameters(self) -> int:
+        return sum(p.numel() for p in self.model.parameters())
+
+    def block(self, *, is_on: bool) -> float:
+        """Return the mean time of a step in seconds over one interval."""
+        (self.monitor.resume if is_on else self.monitor.pause)()
+        start = time.perf_counter()
+        for _ in range(BLOCK_STEPS):
+            loss = self.model(self.ids[:, :-1], self.ids[:, 1:])
+            loss.backward()
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+            self.monitor.log(loss=loss)
+            self.monitor.step()
+        return (time.perf_counter() - start) / BLOCK_STEPS
+
+
+def bootstrap(on: np.ndarray, off: np.ndarray, rounds: int = 5000) -> tuple[float, float, float]:
+    """Return (ratio of medians - 1, lower, upper 95 %) over resampled pairs."""
+    generator = np.random.default_rng(0)
+    picks = generator.integers(0, on.size, size=(rounds, on.size))
+    ratios = np.median(on[picks], axis=1) / np.median(off[picks], axis=1) - 1
+    low, high = np.percentile(ratios, [2.5, 97.5])
+    return float(np.median(on) / np.median(off) - 1), float(low), float(high)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--pairs", type=int, default=12)
+    parser.add_argument("--layers", type=int, default=6)
+    parser.add_argument("--width", type=int, default=384)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--length", type=int, default=128)
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    print("command:", " ".join(sys.argv))
+    print(
+        f"versions: python {platform.python_version()}, torch {torch.__version__}, {args.threads} threads"
+    )
+    body, whole = idle_hook_us()
+    print(
+        f"idle hook: {body:.2f} us body, {whole:.2f} us with torch's dispatch (budget {BUDGET_IDLE_US})"
+    )
+    with TemporaryDirectory() as folder:
+        measure(args, Path(folder) / "records.log")
+
+
+def measure(args: argparse.Namespace, path: Path) -> None:
+    trainer = Trainer(args, path)
+    # The first sampled step builds the projections and warms the kernels up.
+    trainer.block(is_on=True)
+    before = trainer.monitor.stats()
+    generator = np.random.default_rng(1)
+    times: dict[bool, list[float]] = {True: [], False: []}
+    for _ in range(args.pairs):
+        for is_on in generator.permutation([True, False]).tolist():
+            times[is_on].append(trainer.block(is_on=is_on))
+    trainer.monitor.close()
+    after = trainer.monitor.stats()
+    spent = {name: after.get(name, 0.0) - before.get(name, 0.0) for name in after}
+    step_seconds = float(np.mean(times[True]))
+    sampled = spent["sampled_steps"]
+    own = (
+        spent["hook_seconds"]
+        + spent["publisher_cpu_seconds"]
+        + spent.get("transport_cpu_seconds", 0)
+    )
+    print(
+        f"model: {trainer.num_parameters / 1e6:.1f} M parameters, step {step_seconds * 1e3:.0f} ms"
+    )
+    print(
+        f"per sampled step: {spent['hook_seconds'] / sampled * 1e3:.2f} ms training thread, "
+        f"{spent['publisher_cpu_seconds'] / sampled * 1e3:.2f} ms publisher CPU, "
+        f"{spent['bytes_sent'] / sampled / 1e3:.0f} kB"
+    )
+    share = own / sampled / (BLOCK_STEPS * step_seconds)
+    print(f"own time: {share:.3%} of step time at the default level (budget {BUDGET_SHARE:.1%})")
+    ratio, low, high = bootstrap(np.array(times[True]), np.array(times[False]))
+    print(
+        f"step time on / paused - 1: {ratio:+.2%}, 95 % interval {low:+.2%} .. {high:+.2%}, {args.pairs} pairs"
+    )
+
+
+if __name__ == "__main__":
+    main()

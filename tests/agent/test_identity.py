@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import logging
+import threading
+from typing import Any
+
+import pytest
+import torch.distributed as dist
+
+from infoplane.agent import identity
+from infoplane.agent.identity import Coordinates, check_sizes, data_parallel_coordinates, resolve
+from infoplane.agent.settings import Settings
+
+
+def test_a_single_process_names_itself() -> None:
+    found = resolve(Settings(), data_parallel_coordinates())
+    assert found.run.startswith("run-")
+    assert found.attempt > 1_700_000_000_000
+    assert (found.sender_index, found.sender_count) == (0, 1)
+
+
+def test_settings_win() -> None:
+    found = resolve(Settings(run="named", attempt=7), Coordinates())
+    assert (found.run, found.attempt) == ("named", 7)
+
+
+def test_ranks_take_what_the_first_one_put_into_the_store(monkeypatch: Any) -> None:
+    """A real store, asked by 8 threads as ranks would; tests/integration does it with processes."""
+    store = dist.HashStore()
+    monkeypatch.setattr(identity, "_store", lambda: store)
+    found: list[tuple[str, str]] = []
+
+    def rank(number: int) -> None:
+        one = identity._agree("run", f"run-{number}")
+        found.append((one, identity._agree(f"attempt/{one}/0", str(number))))
+
+    threads = [threading.Thread(target=rank, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 8
+    assert len(set(found)) == 1
+
+
+def test_a_restart_gets_an_attempt_of_its_own(monkeypatch: Any) -> None:
+    store = dist.HashStore()
+    monkeypatch.setattr(identity, "_store", lambda: store)
+    settings = Settings(run="named")
+    monkeypatch.setattr(identity, "_attached", iter([0, 0, 0, 1]))
+    clock = iter(range(10**18, 10**18 + 10**10, 10**9))
+    monkeypatch.setattr(identity.time, "time_ns", lambda: next(clock))
+    first = resolve(settings, Coordinates()).attempt
+    same = resolve(settings, Coordinates()).attempt
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    restarted = resolve(settings, Coordinates()).attempt
+    second_engine = resolve(settings, Coordinates()).attempt
+    assert first == same < restarted < second_engine
+
+
+def test_sizes_that_do_not_make_the_world_are_an_error_in_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    assert check_sizes(Coordinates(world=4, dp_size=2, tp_size=2))
+    with caplog.at_level(logging.ERROR, "infoplane.agent"):
+        assert not check_sizes(Coordinates(world=4, dp_size=4, tp_size=2))
+    assert "dp 4 x tp 2" in caplog.text
+
+
+def test_a_world_without_a_process_group_is_an_error_in_the_log(
+    monkeypatch: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    with caplog.at_level(logging.ERROR, "infoplane.agent"):
+        found = data_parallel_coordinates()
+    assert (found.rank, found.dp_size) == (1, 2)
+    assert "INFOPLANE_ATTEMPT" in caplog.text
+
+
+def test_every_coordinate_goes_onto_the_wire() -> None:
+    numbers = dict(zip(Coordinates.__slots__, range(1, 13), strict=True))
+    wire = Coordinates(**numbers).to_wire()
+    assert {name: getattr(wire, name) for name in numbers} == numbers

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from kafka import KafkaProducer
+
+from infoplane.cli.demo.broker import EmbeddedBroker
+from infoplane.collector.drivers.topics import create_topics
+from infoplane.collector.settings import KafkaSection
+from infoplane.exporter import Feed, Store
+from infoplane.exporter.testing import MadeUpRun
+from infoplane.wire import encode
+from infoplane.wire.topics import LATEST, RESULTS, VERDICTS, Names
+
+pytestmark = pytest.mark.integration
+RUN = MadeUpRun("r", 4, breaks_at=1)
+
+
+@pytest.fixture
+def broker() -> Iterator[EmbeddedBroker]:
+    with EmbeddedBroker() as running:
+        yield running
+
+
+@pytest.fixture
+def store() -> Store:
+    return Store(ttl_s=600, series_cap=10_000, history_windows=100)
+
+
+@pytest.fixture
+def feed(broker: EmbeddedBroker, store: Store) -> Iterator[Feed]:
+    section = KafkaSection(bootstrap_servers=broker.bootstrap)  # type: ignore[call-arg]
+    reading = Feed(section, store)
+    reading.start()
+    yield reading
+    reading.stop()
+
+
+def until(condition: Callable[[], bool], what: str, limit_s: float = 30.0) -> None:
+    deadline = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < deadline, f"never came: {what}"
+        time.sleep(0.05)
+
+
+def publish(broker: EmbeddedBroker, windows: range, broken: bool = False) -> int:
+    names, count = Names(), 0
+    producer = KafkaProducer(bootstrap_servers=broker.bootstrap)
+    try:
+        for window in windows:
+            for one in RUN.results(window, time.time()):
+                producer.send(names.of(RESULTS), encode(one), key=b"r")
+                producer.send(names.of(LATEST), encode(one), key=f"{count}".encode())
+                count += 1
+        if broken:
+            producer.send(names.of(RESULTS), b"nonsense", key=b"r")
+            producer.send(names.of(LATEST), encode(RUN.verdict(1, 1.0)), key=b"r")
+            producer.send(names.of(LATEST), None, key=b"r")
+        producer.send(names.of(VERDICTS), encode(RUN.verdict(1, time.time())), key=b"r")
+        producer.flush(20)
+    finally:
+        producer.close(timeout=5)
+    return count
+
+
+def test_everything_is_read_and_what_is_broken_is_counted(
+    broker: EmbeddedBroker, store: Store, feed: Feed
+) -> None:
+    until(lambda: feed.status().connected and len(feed.status().missing) == 3, "waiting for topics")
+    assert "waiting for topics" in feed.status().detail
+    create_topics(broker.bootstrap, Names())
+    sent = publish(broker, range(3), broken=True)
+    until(
+        lambda: feed.status().messages == {"latest": sent + 2, "results": sent + 1, "verdicts": 1},
+        f"{sent} results on both topics, found {feed.status()}",
+    )
+    assert feed.status().errors == {"short": 1, "kind": 1}
+    assert feed.status().missing == ()
+    snapshot = store.snapshot("r")
+    assert snapshot is not None
+    assert snapshot.newest is not None
+    assert snapshot.newest.window == 2
+    assert len(store.verdicts("r")) == 1
+
+
+def test_a_broker_that_comes_back_empty_is_read_again(
+    broker: EmbeddedBroker, store: Store, feed: Feed
+) -> None:
+    create_topics(broker.bootstrap, Names())
+    first = publish(broker, range(6))
+    until(lambda: feed.status().messages["results"] == first, "the first log")
+    broker.kill()
+    time.sleep(0.5)
+    broker.start()
+    create_topics(broker.bootstrap, Names())
+    publish(broker, range(6, 8))
+
+    def newest() -> int:
+        snapshot = store.snapshot("r")
+        return snapshot.newest.window if snapshot and snapshot.newest else -1
+
+    until(lambda: newest() == 7, "windows of the shorter log", 60)
