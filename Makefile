@@ -50,5 +50,5 @@ bench: $(STAMP) ## Run the benchmarks (BENCHMARKS='benchmarks/agent/run.py')
 
 gen: $(STAMP) ## Regenerate wire code, dashboards, rules and the generated parts of the docs
 	scripts/generate_wire.sh
-	$(BIN)/infoplane dashboards build dashboards
+	$(BIN)/infoplane dashboards build
 	$(BIN)/python scripts/generate_docs.py

@@ -105,20 +105,21 @@ def play(fault: str, when: str, *, steps: int, rate: float, nice: int = 0) -> Ou
         if when == "before" and fault != "none":
             scene.fail(fault)
         arguments = [scene.broker.bootstrap, steps, rate, QUEUE_BYTES, INFLIGHT_BYTES, nice]
-        process = subprocess.Popen(
-            [sys.executable, "-W", "error", str(VICTIM), *map(str, arguments)],
+        # kafka-python leaves the socket of a refused connection to the garbage collector.
+        warnings = ("-W", "error", "-W", "ignore::ResourceWarning")
+        with subprocess.Popen(
+            [sys.executable, *warnings, str(VICTIM), *map(str, arguments)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             # More threads than needed would spin and disturb what is measured.
             env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
-        )
-        try:
-            return _watch(process, scene, fault, when, steps)
-        finally:
-            process.kill()
-            process.wait()
+        ) as process:
+            try:
+                return _watch(process, scene, fault, when, steps)
+            finally:
+                process.kill()
 
 
 def _watch(

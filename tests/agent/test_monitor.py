@@ -265,9 +265,7 @@ def test_units_senders_and_goodbye(make_loop: Make) -> None:
     records = loop.records()
     units = ["layers/00-01", "layers/02-02", "tokens", "scalars", "agent"]
     assert all(list(record.units) == units for record in records)
-    second = [r for r in records if r.unit == "layers/02-02" and r.WhichOneof("body") == "sketch"][
-        0
-    ]
+    second = next(r for r in records if r.unit == units[1] and r.HasField("sketch"))
     marks = {tap.tap: tap.duplicate for tap in second.sketch.taps}
     assert marks == {"01/block": True, "02/block": False, "02/act": False, "final_norm": False}
     goodbyes = {r.unit: r.bye.last_step for r in records if r.WhichOneof("body") == "bye"}

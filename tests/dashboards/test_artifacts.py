@@ -12,7 +12,7 @@ import promql_parser
 import pytest
 
 from infoplane.collector.metrics import METRICS
-from infoplane.dashboards import generated_files, write_artifacts
+from infoplane.dashboards import build_all, generated_files, write_artifacts
 from infoplane.dashboards.alerts import ALERTS
 
 ROOT = Path(__file__).parents[2]
@@ -39,6 +39,16 @@ def test_generated_files_are_up_to_date(name: str) -> None:
 def test_writing_twice_changes_nothing(tmp_path: Path) -> None:
     assert len(write_artifacts(tmp_path)) == len(generated_files())
     assert write_artifacts(tmp_path) == []
+
+
+def test_build_all_writes_beside_each_other(tmp_path: Path) -> None:
+    names = [path.relative_to(tmp_path).as_posix() for path in build_all(tmp_path)]
+    assert names == [
+        "json/infoplane-overview.json",
+        "rules/infoplane.rules.yaml",
+        "rules/infoplane.tests.yaml",
+    ]
+    assert all((tmp_path / name).stat().st_size for name in names)
 
 
 def test_rules_are_valid(promtool: Callable[..., None]) -> None:

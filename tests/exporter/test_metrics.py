@@ -16,7 +16,10 @@ from infoplane.exporter.testing import MadeUpRun
 from infoplane.wire import infoplane_pb2 as pb
 
 # Information in bits is no amount of storage; promtool cannot know.
-KNOWN_COMPLAINTS = {'infoplane_usable_information_bits use base unit "bytes" instead of "bits"'}
+KNOWN_COMPLAINTS = {
+    f'infoplane_usable_information_{beside}bits use base unit "bytes" instead of "bits"'
+    for beside in ("", "null_", "null_sd_", "ceiling_")
+}
 
 
 class Reader:

@@ -10,7 +10,7 @@ import pytest
 from scenarios import FAULTS, INFLIGHT_BYTES, QUEUE_BYTES, TIMES, Outcome, play
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("broker")]
-STEPS = 150
+STEPS = 120
 EXIT_BOUND_S = 3.0 + 10.0  # of the publisher, and for a busy machine to end a process
 
 

@@ -57,7 +57,9 @@ def kafka() -> Iterator[KafkaSection]:
 def produce(kafka: KafkaSection, entries: list[LogEntry], pause_s: float = 0.0) -> None:
     producer = KafkaProducer(**client_settings(kafka), enable_idempotence=False, linger_ms=1)
     for entry in entries:
-        producer.send(entry.topic, key=entry.key, value=entry.value, timestamp_ms=entry.timestamp_ms)
+        producer.send(
+            entry.topic, key=entry.key, value=entry.value, timestamp_ms=entry.timestamp_ms
+        )
         if pause_s:
             time.sleep(pause_s)
     producer.flush(timeout=20)

@@ -86,18 +86,15 @@ def _layout(found: Discovery, rows: int, settings: Settings) -> Layout:
 
 
 def _install(root: nn.Module, taps: list[Tap], recorder: Recorder) -> list[RemovableHandle]:
-    handles = [root.register_forward_pre_hook(EnterHook(recorder), with_kwargs=True)]
     for tap in taps:
-        if tap.is_input:
-            hook = InputHook(recorder, tap)
-            handles.append(tap.module.register_forward_pre_hook(hook, with_kwargs=True))
-        else:
-            handles.append(tap.module.register_forward_hook(OutputHook(recorder, tap)))
+        recorder.taps.add(tap.module, (InputHook if tap.is_input else OutputHook)(recorder, tap))
     head = _head(root)
     if head is not None:
-        handles.append(head.register_forward_hook(HeadHook(recorder)))
-    handles.append(root.register_forward_hook(LeaveHook(recorder)))
-    return handles
+        recorder.taps.add(head, HeadHook(recorder))
+    return [
+        root.register_forward_pre_hook(EnterHook(recorder), with_kwargs=True),
+        root.register_forward_hook(LeaveHook(recorder)),
+    ]
 
 
 def _head(root: nn.Module) -> nn.Module | None:

@@ -1,7 +1,7 @@
-"""The callables that are hung into the model: they test one attribute and leave, on all but sampled micro-batches.
+"""The callables that are hung into the model. Two stay in the root; those of the taps come and go.
 
-A copy or a pickle of a hooked model (an EMA copy, torch.save of a whole module) gets hooks that do
-nothing: the original's agent has locks and a thread, and a copy is not the model that is trained.
+A copy or a pickle of a hooked model (an EMA copy, torch.save of a whole module) gets hooks that do nothing: the
+original's agent has locks and a thread, and a copy is not the model that is trained.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 from infoplane.agent.taps import Tap
 
@@ -108,6 +109,39 @@ class HeadHook(_Hook):
                 self._listener.logits(output)
             except Exception as error:  # noqa: BLE001 - training goes on
                 self._listener.failed("tokens", error)
+
+
+class TapHooks:
+    """The hooks of all taps, in the model only while a sampled micro-batch runs.
+
+    A hook that does nothing still costs about 1 to 2 us in torch's dispatch, for every module and forward; hanging
+    one in and out costs about 5 us, once per sampled step. It also keeps hooks out of what torch.compile traces.
+    """
+
+    def __init__(self) -> None:
+        self._places: list[tuple[nn.Module, Any]] = []
+        self._handles: list[RemovableHandle] = []
+
+    def add(self, module: nn.Module, hook: _Hook) -> None:
+        """Add a place; an InputHook goes before the module, any other after it."""
+        self._places.append((module, hook))
+
+    def arm(self) -> None:
+        """Hang all hooks in; nothing happens if they are."""
+        if self._handles:
+            return
+        for module, hook in self._places:
+            if isinstance(hook, InputHook):
+                handle = module.register_forward_pre_hook(hook, with_kwargs=True)
+            else:
+                handle = module.register_forward_hook(hook)
+            self._handles.append(handle)
+
+    def disarm(self) -> None:
+        """Take all hooks out; nothing happens if they are."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
 
 
 class EnterHook(_Hook):

@@ -1,7 +1,7 @@
 """The recorder: what happens inside the forward pass of a sampled micro-batch.
 
 It opens on the first training forward of a sampled step, when a slot is free, and closes at its
-end. While it is closed, hooks test `is_open` and leave. Recomputation during the backward pass
+end. While it is closed, no tap has a hook in the model. Recomputation during the backward pass
 (activation checkpointing) finds it closed; a backward inside the forward is told apart by torch's
 current graph task.
 """
@@ -21,6 +21,7 @@ from infoplane.agent import tokens
 from infoplane.agent.batch import Batch, read_batch
 from infoplane.agent.breaker import Breaker
 from infoplane.agent.counters import Counters
+from infoplane.agent.hooks import TapHooks
 from infoplane.agent.projection import Projection
 from infoplane.agent.sampling import RowSampling
 from infoplane.agent.sketch import sketch_act, sketch_block
@@ -57,6 +58,7 @@ class Recorder:
     """Listens to the hooks and writes sketches into a slot.
 
     Attributes:
+        taps: the hooks to hang in while it is open.
         is_open: a sampled micro-batch is running.
         is_paused: nothing is sampled until the user resumes.
         step: step of the last training forward, -1 before the first.
@@ -66,6 +68,7 @@ class Recorder:
     """
 
     def __init__(self, plan: Plan, ring: SlotRing, breaker: Breaker, counters: Counters) -> None:
+        self.taps = TapHooks()
         self.is_open = False
         self.is_paused = False
         self.step = -1
@@ -88,16 +91,22 @@ class Recorder:
         """Begin a forward pass; opens on micro-batch 0 of a sampled step."""
         if torch.compiler.is_compiling() or _graph_task() != -1:
             return
-        self.is_open = False
+        self._shut()
         step = self._plan.step()
         if step == self.step:
             return
         self.begin(step)
         if self._slot is None or self._breaker.is_open:
             return
-        with self._guarded("tokens"):
+        with self._guarded("tokens", is_timed=False):
             self._batch = read_batch(module, args, kwargs, self._plan.labels)
+        self.taps.arm()
         self.is_open = True
+        self.seconds += perf_counter() - self.started
+
+    def _shut(self) -> None:
+        self.is_open = False
+        self.taps.disarm()
 
     def fire(self, tap: Tap, value: Any) -> None:
         """Sketch what `tap` saw, once per sampled micro-batch."""
@@ -120,7 +129,7 @@ class Recorder:
         """End the forward pass: the tokens of the sampled rows are known now."""
         if torch.compiler.is_compiling() or _graph_task() != -1:
             return
-        self.is_open = False
+        self._shut()
         if "tokens" not in self._breaker.off:
             with self._guarded("tokens"):
                 self._write_tokens(output)
@@ -146,7 +155,7 @@ class Recorder:
     def take(self) -> Slot | None:
         """Return the slot of the step in progress, which is over; None if it was not sampled."""
         slot, self._slot = self._slot, None
-        self.is_open = False
+        self._shut()
         self._index = self._batch = self._logits = None
         return slot
 
@@ -189,8 +198,8 @@ class Recorder:
         if logits is not None:
             tokens.write_likelihood(logits.detach(), index, slot)
 
-    def _guarded(self, tap: str) -> _Guard:
-        return _Guard(self, tap)
+    def _guarded(self, tap: str, *, is_timed: bool = True) -> _Guard:
+        return _Guard(self, tap, is_timed=is_timed)
 
     def failed(self, tap: str, error: Exception) -> None:
         """Take note of an error; switch off what the breaker says."""
@@ -202,9 +211,10 @@ class Recorder:
 class _Guard:
     """Around everything that touches tensors: no gradient, no autocast, no exception, time measured."""
 
-    def __init__(self, recorder: Recorder, tap: str) -> None:
+    def __init__(self, recorder: Recorder, tap: str, *, is_timed: bool) -> None:
         self._recorder = recorder
         self._tap = tap
+        self._is_timed = is_timed
         self._no_grad = torch.no_grad()
         # Under autocast the projection would run in bfloat16.
         self._autocast = torch.autocast(recorder.device_type, enabled=False)
@@ -219,7 +229,8 @@ class _Guard:
     ) -> bool:
         self._autocast.__exit__(kind, error, None)
         self._no_grad.__exit__(kind, error, None)
-        self._recorder.seconds += perf_counter() - self._start
+        if self._is_timed:
+            self._recorder.seconds += perf_counter() - self._start
         if isinstance(error, Exception):
             self._recorder.failed(self._tap, error)
             return True

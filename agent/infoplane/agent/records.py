@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -146,12 +147,17 @@ def _tap(tap: Tap, slot: Slot, is_duplicate: bool) -> pb.TapSketch:
     outer = slot.host[f"{tap.name}:outer"]
     body.moments.n = norms["n"]
     body.moments.total.CopyFrom(to_tensor(slot.host[f"{tap.name}:total"]))
-    body.moments.outer.CopyFrom(to_tensor(outer[np.triu_indices(outer.shape[0])]))
+    body.moments.outer.CopyFrom(to_tensor(outer[_upper_triangle(outer.shape[0])]))
     body.norms.CopyFrom(pb.Norms(**norms))
     counts = slot.host[f"{tap.name}:norm_counts"]
     body.norm_histogram.CopyFrom(_histogram(counts, is_signed=False))
     body.rows.CopyFrom(pack_rows(slot.host[f"{tap.name}:rows"][: slot.capture.k]))
     return body
+
+
+@cache
+def _upper_triangle(size: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    return np.triu_indices(size)
 
 
 def _histogram(counts: npt.NDArray[Any], *, is_signed: bool) -> pb.Histogram:

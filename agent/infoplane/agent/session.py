@@ -79,6 +79,7 @@ class Session:
 
     def detach(self) -> None:
         """Take the hooks out and restore the framework's object; idempotent."""
+        self.parts.recorder.taps.disarm()
         for hook in self.parts.hooks:
             hook.remove()
         self.parts.adapter.unlisten()

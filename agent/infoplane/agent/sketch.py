@@ -34,6 +34,7 @@ _SIGNED: Final = LogBuckets(signed=True)
 # One bucket more than the layout has: non-finite values land there.
 NORM_BINS: Final = _UNSIGNED.size + 1
 ELEMENT_BINS: Final = _SIGNED.size + 1
+_LARGEST: Final = torch.finfo(torch.float32).max
 NORM_FIELDS: Final = ("n", "sum_square", "sum_fourth", "maximum", "nonfinite")
 
 
@@ -71,7 +72,7 @@ def sketch_block(
     torch.sum(held, dim=0, out=views[f"{tap}:total"])
     torch.mm(held.t(), held, out=views[f"{tap}:outer"])
     _write_norms(norm, is_finite, views[f"{tap}:norms"])
-    bins = _magnitude_bins(norm).masked_fill_(~is_finite, NORM_BINS - 1)
+    bins = _magnitude_bins(norm.clone()).masked_fill_(~is_finite, NORM_BINS - 1)
     _count(bins.long(), views[f"{tap}:norm_counts"])
     torch.index_select(projected, 0, index, out=views[f"{tap}:rows"][: index.shape[0]])
 
@@ -79,15 +80,18 @@ def sketch_block(
 def sketch_act(rows: torch.Tensor, index: torch.Tensor, views: Views, tap: str) -> None:
     """Write the signed histogram of the elements of the sampled rows of `rows` (N, d)."""
     x = rows.index_select(0, index).float()
-    bins = _magnitude_bins(x.abs()).copysign_(x).add_(_SIGNED.zero_index)
-    is_odd = ~x.isfinite()
+    magnitude = x.abs()
+    # In place where possible: on a CPU, fresh pages cost more than the arithmetic. A comparison
+    # that NaN fails: isfinite is twice as slow.
+    is_odd = magnitude.le(_LARGEST).logical_not_()
+    bins = _magnitude_bins(magnitude).mul_(x.sign_()).add_(_SIGNED.zero_index)
     _count(bins.masked_fill_(is_odd, ELEMENT_BINS - 1).long().view(-1), views[f"{tap}:elements"])
 
 
 def _magnitude_bins(magnitude: torch.Tensor) -> torch.Tensor:
-    """Return 0 for |x| < 2^-24 and 1 .. 384 above, as floats of the same shape; NaN stays NaN."""
+    """Turn |x| in place into 0 below 2^-24 and 1 .. 384 above, still floats; NaN stays NaN."""
     shift = 1 - MIN_EXPONENT * BUCKETS_PER_OCTAVE
-    scaled = magnitude.log2().mul_(BUCKETS_PER_OCTAVE).floor_()
+    scaled = magnitude.log2_().mul_(BUCKETS_PER_OCTAVE).floor_()
     return scaled.add_(shift).clamp_(0, BUCKETS_PER_SIGN)
 
 
@@ -103,4 +107,5 @@ def _write_norms(norm: torch.Tensor, is_finite: torch.Tensor, out: torch.Tensor)
 def _count(bins: torch.Tensor, out: torch.Tensor) -> None:
     """Write how often each bin occurs; torch.bincount would have to look at the largest on the host."""
     out.zero_()
-    out.scatter_add_(0, bins, torch.ones_like(bins, dtype=torch.int32))
+    one = torch.ones((), dtype=torch.int32, device=bins.device)
+    out.scatter_add_(0, bins, one.expand_as(bins))

@@ -13,6 +13,7 @@ from infoplane.collector.drivers.embedded import client_settings
 from infoplane.collector.settings import KafkaSection
 from infoplane.wire import DecodeError, decode
 from infoplane.wire import infoplane_pb2 as pb
+from infoplane.wire.errors import TransportError
 from infoplane.wire.log import LogEntry
 from infoplane.wire.topics import LATEST, RECORDS, RESULTS, VERDICTS, WINDOWS, Topic
 
@@ -43,7 +44,11 @@ class Read:
 
 
 class TopicReader:
-    """Reads `topics`, all of which must exist, from their beginning."""
+    """Reads `topics` from their beginning.
+
+    Raises:
+        TransportError: one of them does not exist.
+    """
 
     def __init__(self, kafka: KafkaSection, topics: Sequence[Topic]) -> None:
         self._topics = {kafka.names.of(topic): topic for topic in topics}
@@ -58,6 +63,10 @@ class TopicReader:
             for name in self._topics
             for number in self._consumer.partitions_for_topic(name) or ()
         ]
+        missing = self._topics.keys() - {place.topic for place in self._places}
+        if missing:
+            self._consumer.close(autocommit=False, timeout_ms=1_000)
+            raise TransportError(f"topics are missing: {', '.join(sorted(missing))}")
         self._consumer.assign(self._places)
         self._consumer.seek_to_beginning(*self._places)
 

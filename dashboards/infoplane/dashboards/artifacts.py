@@ -20,6 +20,19 @@ def generated_files() -> dict[str, str]:
     }
 
 
+def build_all(directory: Path) -> list[Path]:
+    """Write the dashboard and the rules to json/ and rules/ under `directory`, and return all their paths."""
+    paths = []
+    for name, text in generated_files().items():
+        place = Path(name)
+        if place.parts[0] == "dashboards":
+            path = directory / place.relative_to("dashboards")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+            paths.append(path)
+    return paths
+
+
 def write_artifacts(root: Path) -> list[Path]:
     """Write the generated files under `root`, and return those that changed."""
     changed = []

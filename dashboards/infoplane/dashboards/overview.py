@@ -101,11 +101,9 @@ def _choice(name: str, label: str, query: str) -> dashboard.QueryVariable:
 
 def _verdict_annotation() -> dashboard.AnnotationQuery:
     # A counter that is born with its first verdict has not changed yet, so its birth counts too.
-    born = "infoplane_verdicts_total{%s} unless infoplane_verdicts_total{%s} offset $__interval" % (
-        _RUN,
-        _RUN,
-    )
-    changed = "changes(infoplane_verdicts_total{%s}[$__interval]) > 0" % _RUN
+    total = f"infoplane_verdicts_total{{{_RUN}}}"
+    born = f"{total} unless {total} offset $__interval"
+    changed = f"changes({total}[$__interval]) > 0"
     return (
         dashboard.AnnotationQuery()
         .name("Verdicts")

@@ -15,17 +15,17 @@ MIN_PLAN = 0.05  # a plan near zero must not blow up what is left of the change
 
 @dataclass(slots=True)
 class ChangeScore:
-    """Robust z of window-to-window changes, per unit of the announced plan.
+    """Robust z of window-to-window changes, judged against the announced plan.
 
-    While a run follows its plan, a step moves a representation in proportion to the learning rate, so changes are
-    divided by the *announced* rate (relative to the largest so far); the measured rate is never used, as it would
-    explain a fault away. Trend: median of the last changes. Noise: 1.4826 x median absolute deviation. Cost:
-    O(MEMORY) a window.
+    While a run follows its plan, its drift is in proportion to the learning rate: the expected change of a window is
+    its *announced* rate times the median of (change / announced rate) of the last windows. The measured rate is never
+    used, as it would explain a fault away. Noise: 1.4826 x median absolute deviation of what that left over. It is
+    taken to grow with the plan and never to shrink with it, since only a part of it comes from the optimizer.
+    Cost: O(MEMORY) a window.
     """
 
-    changes: deque[float] = field(default_factory=lambda: deque(maxlen=MEMORY))
+    changes: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=MEMORY))
     last: float = math.nan
-    largest_plan: float = 0.0
 
     def add(self, value: float, plan: float | None) -> float:
         """Take in the value of the next window and return its z, NaN while too little is known.
@@ -39,22 +39,20 @@ class ChangeScore:
         previous, self.last = self.last, value
         if not math.isfinite(previous):
             return math.nan
-        change = (value - previous) / self._pace(plan)
-        score = self._score(change)
-        self.changes.append(change)
+        pace = plan if plan is not None and math.isfinite(plan) and plan > 0 else 1.0
+        score = self._score(value - previous, pace)
+        self.changes.append((value - previous, pace))
         return score
 
-    def _pace(self, plan: float | None) -> float:
-        if plan is None or not math.isfinite(plan) or plan < 0:
-            return 1.0
-        self.largest_plan = max(self.largest_plan, plan)
-        return max(plan / self.largest_plan, MIN_PLAN) if self.largest_plan > 0 else 1.0
-
-    def _score(self, change: float) -> float:
+    def _score(self, change: float, pace: float) -> float:
         if len(self.changes) < DRIFT // 2:
             return math.nan
-        past = np.array(self.changes)
-        trend = float(np.median(past[-DRIFT:]))
-        noise = 1.4826 * float(np.median(np.abs(past - np.median(past))))
+        past, paces = np.array(self.changes).T
+        # A plan near zero must not blow up the drift per unit of it.
+        usable = np.maximum(paces, MIN_PLAN * float(paces.max()))
+        drift = float(np.median((past / usable)[-DRIFT:]))
+        left = past - drift * paces
+        noise = 1.4826 * float(np.median(np.abs(left - np.median(left))))
+        noise *= max(1.0, pace / float(np.median(paces)))
         # A series that has never moved has no scale to judge a move by.
-        return (change - trend) / noise if noise > 0 else math.nan
+        return (change - drift * pace) / noise if noise > 0 else math.nan

@@ -71,11 +71,7 @@ def _dump_family(family: Family) -> dict[str, Any]:
         "newest": family.newest,
         "latch": [latch.agree, latch.of, latch.cooldown, list(latch.votes), latch.silent_until],
         "scores": {
-            tap: [
-                list(score.changes),
-                score.last if math.isfinite(score.last) else None,
-                score.largest_plan,
-            ]
+            tap: [list(score.changes), score.last if math.isfinite(score.last) else None]
             for tap, score in family.scores.items()
         },
     }
@@ -85,8 +81,11 @@ def _load_family(dumped: dict[str, Any]) -> Family:
     agree, of, cooldown, votes, silent_until = dumped["latch"]
     latch = Latch(agree, of, cooldown, deque((w, s) for w, s in votes), silent_until)
     scores = {
-        tap: ChangeScore(deque(changes, MEMORY), math.nan if last is None else last, largest)
-        for tap, (changes, last, largest) in dumped["scores"].items()
+        tap: ChangeScore(
+            deque(((change, pace) for change, pace in changes), MEMORY),
+            math.nan if last is None else last,
+        )
+        for tap, (changes, last) in dumped["scores"].items()
     }
     return Family(
         dumped["threshold"], dumped["warmup"], latch, scores, dumped["windows"], dumped["newest"]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from infoplane.exporter.page.charts import Curves
 
-PAST_WINDOWS: Final = 24
+PAST_WINDOWS: Final = 12
 _FEWEST: Final = 6
 _MAD_TO_SD: Final = 1.4826
 _FLOOR: Final = 0.002  # of the value: below this a change is noise of the arithmetic
