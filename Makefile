@@ -3,7 +3,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 STAMP := .venv/.installed
-SEEDS ?= 11 12 13 14 15
+SEEDS ?= 101 102 103 104 105
 BENCHMARKS ?= $(wildcard benchmarks/*/run.py)
 
 # Tools that look for others on PATH, such as ninja, find those of the virtual environment.

@@ -117,10 +117,10 @@ class Trainer:
         """Parameters of the model."""
         return sum(p.numel() for p in self.model.parameters())
 
-    def block(self, *, is_on: bool) -> float:
-        """Return the mean time of a step in seconds over one interval."""
+    def block(self, *, is_on: bool) -> tuple[float, float]:
+        """Return (wall, CPU of the process) seconds of a step, means over one interval."""
         (self.monitor.resume if is_on else self.monitor.pause)()
-        start = time.perf_counter()
+        start, start_cpu = time.perf_counter(), time.process_time()
         for _ in range(BLOCK_STEPS):
             loss = self.model(self.ids[:, :-1], self.ids[:, 1:])
             loss.backward()
@@ -128,7 +128,8 @@ class Trainer:
             self.optimizer.zero_grad()
             self.monitor.log(loss=loss)
             self.monitor.step()
-        return (time.perf_counter() - start) / BLOCK_STEPS
+        wall, cpu = time.perf_counter() - start, time.process_time() - start_cpu
+        return wall / BLOCK_STEPS, cpu / BLOCK_STEPS
 
 
 def bootstrap(on: np.ndarray, off: np.ndarray, rounds: int = 5000) -> tuple[float, float, float]:
@@ -164,7 +165,7 @@ def measure(args: argparse.Namespace, path: Path) -> None:
     trainer.block(is_on=True)
     before = trainer.monitor.stats()
     generator = np.random.default_rng(1)
-    times: dict[bool, list[float]] = {True: [], False: []}
+    times: dict[bool, list[tuple[float, float]]] = {True: [], False: []}
     for _ in range(args.pairs):
         for is_on in generator.permutation([True, False]).tolist():
             times[is_on].append(trainer.block(is_on=is_on))
@@ -175,16 +176,17 @@ def measure(args: argparse.Namespace, path: Path) -> None:
     print(
         f"idle: {inside} hooks inside the model, {idle:.1f} us per forward of the whole model in the root's two"
     )
-    step_seconds = float(np.mean(times[True]))
+    on, off = np.array(times[True]), np.array(times[False])
+    step_seconds = float(on[:, 0].mean())
     sampled = spent["sampled_steps"]
     own = (
         spent["hook_seconds"]
         + spent["publisher_cpu_seconds"]
         + spent.get("transport_cpu_seconds", 0)
     )
-    print(
-        f"model: {trainer.num_parameters / 1e6:.1f} M parameters, step {step_seconds * 1e3:.0f} ms"
-    )
+    cpu_ms = on[:, 1].mean() * 1e3
+    print(f"model: {trainer.num_parameters / 1e6:.1f} M parameters")
+    print(f"step: {step_seconds * 1e3:.0f} ms wall, {cpu_ms:.0f} ms CPU")
     print(
         f"per sampled step: {spent['hook_seconds'] / sampled * 1e3:.2f} ms training thread, "
         f"{spent['publisher_cpu_seconds'] / sampled * 1e3:.2f} ms publisher CPU, "
@@ -192,10 +194,9 @@ def measure(args: argparse.Namespace, path: Path) -> None:
     )
     share = own / sampled / (BLOCK_STEPS * step_seconds)
     print(f"own time: {share:.3%} of step time at the default level (budget {BUDGET_SHARE:.1%})")
-    ratio, low, high = bootstrap(np.array(times[True]), np.array(times[False]))
-    print(
-        f"step time on / paused - 1: {ratio:+.2%}, 95 % interval {low:+.2%} .. {high:+.2%}, {args.pairs} pairs"
-    )
+    for column, clock in enumerate(("wall", "process CPU")):
+        ratio, low, high = bootstrap(on[:, column], off[:, column])
+        print(f"{clock} on / paused - 1: {ratio:+.2%}, 95 % interval {low:+.2%} .. {high:+.2%}")
 
 
 if __name__ == "__main__":

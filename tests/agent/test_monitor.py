@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch._dynamo.testing import CompileCounter
 
 from infoplane.agent import attach
 from infoplane.agent.projection import projection_matrix
@@ -318,6 +319,8 @@ def test_the_agent_reports_its_own_cost(make_loop: Make) -> None:
     last = loop.records("agent")[-1]
     totals = {counter.name: counter.value for counter in last.agent.counters}
     assert totals["steps"] == totals["sampled_steps"] == 3
+    assert totals["records_dropped"] == 0
+    assert totals.keys() >= {"publisher_cpu_seconds", "records_sent", "bytes_sent"}
     assert 0 < totals["hook_seconds"] < totals["step_seconds"]
 
 
@@ -396,6 +399,17 @@ def test_disabled_is_a_true_no_op(make_loop: Make, make_model: Make, monkeypatch
     assert loop.monitor.messages == []
 
 
+def test_between_sampled_steps_only_the_root_has_hooks(make_loop: Make) -> None:
+    loop = make_loop(**{"sampling.base_level": 1})
+    inside: list[int] = []
+    loop.model.embed.register_forward_hook(lambda *_: inside.append(count_hooks(loop.model)))
+    for _ in range(4):
+        loop.step(micros=2)
+    # One hook is this test's own, two are the root's; eight taps and the head come and go.
+    assert inside == [12, 3, 3, 3, 12, 3, 3, 3]
+    assert count_hooks(loop.model) == 3
+
+
 def test_copies_and_pickles_of_a_hooked_model_are_inert(make_loop: Make) -> None:
     loop = make_loop()
     twin = copy.deepcopy(loop.model)
@@ -427,3 +441,29 @@ def test_the_state_dict_and_parameters_stay_the_users(make_loop: Make, make_mode
     loop.step()
     assert list(model.state_dict()) == before
     assert not [name for name, _ in model.named_buffers()]
+
+
+@pytest.mark.parametrize("in_place", [True, False])
+def test_compiled_models_train_on_and_send_scalars_without_taps(
+    make_loop: Make, make_model: Make, in_place: bool
+) -> None:
+    model = make_model()
+    loop = make_loop(model)
+    torch._dynamo.reset()
+    graphs = CompileCounter()
+    if in_place:
+        model.compile(backend=graphs)
+    else:
+        loop.model = torch.compile(model, backend=graphs)
+    for _ in range(3):
+        loop.step()
+        loop.monitor.log(x=1.0)
+    records = loop.records()
+    bodies = {
+        record.step: record.WhichOneof("body") for record in records if record.unit == "scalars"
+    }
+    assert bodies.keys() == {0, 1, 2}
+    assert not [record for record in records if record.HasField("sketch")]
+    assert graphs.frame_count == 1, "a hook broke the graph"
+    assert loop.monitor.stats()["step_seconds"] > 0
+    assert "errors" not in str(loop.monitor.stats())

@@ -250,3 +250,17 @@ def test_results_do_not_depend_on_order_of_units(log):
     found = results(sorted(panes, key=lambda e: (e.message.window, e.message.unit[::-1])))
     assert found.keys() == wanted.keys()
     assert all(repr(found[key]) == repr(wanted[key]) for key in wanted)
+
+
+def test_partitions_are_read_side_by_side():
+    """A log written one partition after the other still joins all units, also where it breaks off without a bye."""
+    log = [e for e in SyntheticRun(steps=40).log() if e.timestamp_ms < RUN.start_ms + 3_500]
+    units = sorted({e.key for e in log})
+    split = [dataclasses.replace(e, partition=units.index(e.key)) for e in log]
+    split.sort(key=lambda e: e.partition)
+    results = [
+        e.message for e in replay(split, [assemble_stage(), estimate_stage()]) if e.topic is RESULTS
+    ]
+    completeness = [r for r in results if r.metric == "window_completeness_ratio"]
+    assert {r.window for r in completeness} == {0, 1, 2, 3, 4}
+    assert len(completeness) == 5 * len(units)

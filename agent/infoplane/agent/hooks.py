@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
@@ -151,6 +152,9 @@ class EnterHook(_Hook):
 
     def __call__(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         """Announce the forward pass if the model trains."""
+        # First, so that torch.compile traces a plain return and breaks no graph.
+        if torch.compiler.is_compiling():
+            return
         if not module.training:
             # An exception may have ended the last training forward before it could close.
             self._listener.is_open = False
@@ -168,6 +172,8 @@ class LeaveHook(_Hook):
 
     def __call__(self, module: nn.Module, args: Any, output: Any) -> None:
         """End the capture."""
+        if torch.compiler.is_compiling():
+            return
         if self._listener.is_open:
             try:
                 self._listener.leave(output)

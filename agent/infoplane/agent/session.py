@@ -61,7 +61,9 @@ class Session:
         self.parts = parts
         self._waiting: deque[_Handover] = deque()
         self._last_finished = -1
+        self._last_boundary = 0.0
         self._has_failed = False
+        self._has_warned = False
         self._publisher = Publisher(
             factory,
             parts.counters,
@@ -112,8 +114,8 @@ class Session:
     def _finish(self, step: int, now: float) -> None:
         recorder, counters = self.parts.recorder, self.parts.counters
         if recorder.step != step:
-            # No forward was seen, as under torch.compile: scalars and the agent's own unit go on.
-            recorder.begin(step)
+            self._begin_unseen(step, now)
+        self._last_boundary = now
         self.parts.envelope.first_step = recorder.first_step
         slot = recorder.take()
         counters.add("steps")
@@ -125,6 +127,15 @@ class Session:
             recorder.seconds = 0.0
             self._collect(step, slot)
         self._hand_over()
+
+    def _begin_unseen(self, step: int, now: float) -> None:
+        """Enter a step whose forward no hook saw: scalars and the agent's own unit go on."""
+        recorder = self.parts.recorder
+        recorder.begin(step)
+        recorder.started = self._last_boundary or now
+        if not self._has_warned:
+            self._has_warned = True
+            _log.warning("infoplane: no forward seen in step %d: compiled models get no taps", step)
 
     def _collect(self, step: int, slot: Slot) -> None:
         """Complete `slot` with the scalars, and start its copy to the host."""

@@ -18,9 +18,9 @@ import pytest
 from infoplane.agent.counters import Counters
 from infoplane.agent.transports import KafkaTransport, Outgoing
 from infoplane.agent.transports import kafka as module
-from infoplane.agent.transports.client import MIN_DELAY_MS, PatientClient
 from infoplane.agent.transports.connection import cost_of
 from infoplane.agent.transports.quiet import CLIENT_PREFIX, silence_library
+from infoplane.wire.kafka_client import MIN_DELAY_MS, PatientClient
 
 MESSAGE = Outgoing("t", b"k", bytes(1000), 1)
 

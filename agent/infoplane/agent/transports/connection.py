@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from infoplane.agent.transports.base import Outgoing
-from infoplane.agent.transports.library import KafkaError, KafkaProducer
 from infoplane.agent.transports.quiet import CLIENT_PREFIX
+from infoplane.wire.kafka_client import KafkaError, KafkaProducer
 from infoplane.wire.topics import HEADERS
 
 RECORD_OVERHEAD_BYTES: Final = 512  # futures and batch entries that one record costs kafka-python

@@ -11,14 +11,14 @@ from typing import Any, Final
 
 from infoplane.agent.counters import Counters
 from infoplane.agent.transports.base import Outgoing
-from infoplane.agent.transports.client import PatientClient
 from infoplane.agent.transports.connection import Connection, cost_of
-from infoplane.agent.transports.library import (
+from infoplane.agent.transports.quiet import silence_library
+from infoplane.wire.kafka_client import (
     KafkaError,
     MessageSizeTooLargeError,
+    PatientClient,
     RecordListTooLargeError,
 )
-from infoplane.agent.transports.quiet import silence_library
 
 DEFAULTS: Final[dict[str, Any]] = {
     "client_id": "infoplane-agent",

@@ -23,6 +23,7 @@ from infoplane.collector.drivers.pipeline_metrics import PipelineMetrics
 from infoplane.collector.settings import KafkaSection
 from infoplane.collector.stage import Emission, Stage
 from infoplane.wire import encode
+from infoplane.wire.kafka_client import PatientClient
 from infoplane.wire.log import LogEntry
 from infoplane.wire.topics import HEADERS
 
@@ -44,6 +45,7 @@ def client_settings(kafka: KafkaSection) -> dict[str, Any]:
         "bootstrap_servers": kafka.bootstrap_servers,
         "api_version": tuple(int(part) for part in kafka.api_version.split(".")),
         "reconnect_backoff_max_ms": 1000,
+        "kafka_client": PatientClient,
     }
 
 

@@ -73,12 +73,15 @@ class Partition(Generic[M]):
             yield from self._advance(keyed, now_ms)
             yield from self._save(key, keyed)
 
+    def due_ms(self) -> int | None:
+        """Return when the next timer of any key is due, None if there is none."""
+        dues = (keyed.machine.due_ms() for keyed in self.machines.values())
+        return min((due for due in dues if due is not None), default=None)
+
     def finish(self) -> Iterator[Emission]:
-        """Fire all timers: the log has ended."""
-        for key, keyed in list(self.machines.items()):
-            while (due := keyed.machine.due_ms()) is not None:
-                yield from self._advance(keyed, due)
-            yield from self._save(key, keyed)
+        """Fire all timers in the order of their times: the log has ended."""
+        while (due := self.due_ms()) is not None:
+            yield from self.idle(due)
 
     def needed_offset(self, next_offset: int) -> int:
         """Return the offset from which a restart must read, `next_offset` if it needs nothing older."""

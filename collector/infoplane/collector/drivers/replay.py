@@ -6,6 +6,7 @@ end of the log fires all timers.
 
 from __future__ import annotations
 
+import heapq
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -48,15 +49,31 @@ def replay(
 
 
 def run_stage(entries: Iterable[LogEntry], stage: Stage[Any]) -> Iterator[Emission]:
-    """Yield what one stage makes of its topic, partition by partition as the entries say, to the end of all timers."""
+    """Yield what one stage makes of its topic, to the end of all timers.
+
+    Partitions are read side by side in time, as live readers do: read one after the other, the first would run its
+    clock, and with it the deadlines of whoever reads its output, far ahead of the others.
+    """
     partitions: dict[int, Partition[Any]] = {}
-    for entry in entries:
+    for entry in in_time_order(entries):
         partition = partitions.get(entry.partition)
         if partition is None:
             partition = partitions[entry.partition] = Partition(stage, entry.partition)
         yield from partition.feed(entry)
-    for partition in partitions.values():
-        yield from partition.finish()
+    while dues := [due for one in partitions.values() if (due := one.due_ms()) is not None]:
+        for partition in partitions.values():
+            yield from partition.idle(min(dues))
+
+
+def in_time_order(entries: Iterable[LogEntry]) -> Iterator[LogEntry]:
+    """Merge partitions by time; the order within a partition stays, whatever its timestamps say."""
+    partitions: dict[int, list[tuple[int, int, LogEntry]]] = defaultdict(list)
+    for entry in entries:
+        queue = partitions[entry.partition]
+        clock = max(entry.timestamp_ms, queue[-1][0]) if queue else entry.timestamp_ms
+        queue.append((clock, len(queue), entry))
+    merged = heapq.merge(*partitions.values(), key=lambda timed: timed[:2])
+    return (entry for _, _, entry in merged)
 
 
 def _append(log: dict[str, list[LogEntry]], emission: Emission, names: Names) -> None:

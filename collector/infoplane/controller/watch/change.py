@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-MEMORY = 24  # changes that the noise is judged by
+MEMORY = 16  # changes that the noise is judged by: fewer are unreliable, more remember the start of training
 DRIFT = 12  # changes that the trend is judged by
 MIN_PLAN = 0.05  # a plan near zero must not blow up what is left of the change
 
