@@ -184,3 +184,22 @@ def test_a_restart_changes_no_verdict(stop):
         found += second.feed(entry)
     issued = {e.message.id: e.message for e in found if e.topic is VERDICTS}
     assert list(issued.values()) == wanted
+
+
+@pytest.mark.parametrize(
+    ("moves", "says"), [(True, "a change of the data"), (False, "the optimizer or the weights")]
+)
+def test_the_embedding_tells_data_from_model(moves, says):
+    emissions = []
+    generator = np.random.default_rng(5)
+    for emission in run_of(44, fault_at(30, range(6), -0.2)):
+        emissions.append(emission)
+        message = emission.message
+        if message.metric == METRIC and message.labels[1].value == TAPS[0]:
+            jump = 0.3 if moves and message.window >= 30 else 0.0
+            value = 3.5 + jump + 0.01 * generator.normal()
+            embedded = result(message.window, METRIC, value, tap="embed", layer="embed")
+            emissions.append(Emission(RESULTS, run_key("r"), embedded))
+    (verdict,) = verdicts(emissions)
+    assert says in verdict.sentence
+    assert all(e.labels[1].value != "embed" for e in verdict.evidence)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import gc
+import logging
+import threading
 import time
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
@@ -45,13 +47,18 @@ def store() -> Store:
 
 
 @pytest.fixture
-def feed(broker: EmbeddedBroker, store: Store) -> Iterator[Feed]:
+def feed(broker: EmbeddedBroker, store: Store, caplog: pytest.LogCaptureFixture) -> Iterator[Feed]:
+    # pytest keeps log records, these keep exceptions, these keep kafka-python's forgotten sockets.
+    caplog.set_level(logging.CRITICAL + 1, logger="kafka")
     section = KafkaSection(bootstrap_servers=broker.bootstrap)  # type: ignore[call-arg]
+    before = set(threading.enumerate())
     reading = Feed(section, store)
     reading.start()
     yield reading
     reading.stop()
-    gc.collect()  # so that kafka-python's forgotten sockets are found here, where they are excused
+    for thread in set(threading.enumerate()) - before:
+        thread.join(10)
+    gc.collect()  # finds them here, where they are excused, and not when the session ends
 
 
 def until(condition: Callable[[], bool], what: str, limit_s: float = 30.0) -> None:

@@ -112,12 +112,9 @@ def test_ranks_agree_on_run_and_attempt_and_draw_different_rows(
 # ---------------------------------------------------------------- the worker
 
 
-def _train(stage: int, attach: Any) -> dict[str, Any]:
-    import deepspeed
+def _model() -> Any:
     import torch
     from torch import nn
-
-    torch.manual_seed(7)
 
     class Block(nn.Module):
         def __init__(self, width: int) -> None:
@@ -144,7 +141,14 @@ def _train(stage: int, attach: Any) -> dict[str, Any]:
             logits = self.lm_head(self.final_norm(x))
             return nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
 
-    model = Model()
+    torch.manual_seed(7)
+    return Model()
+
+
+def _engine(model: Any, stage: int) -> Any:
+    import deepspeed
+    import torch
+
     config = {
         "train_micro_batch_size_per_gpu": 2,
         "gradient_accumulation_steps": 2,
@@ -159,6 +163,15 @@ def _train(stage: int, attach: Any) -> dict[str, Any]:
     }
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=config)
+    return engine
+
+
+def _train(stage: int, attach: Any) -> dict[str, Any]:
+    import deepspeed
+    import torch
+
+    model = _model()
+    engine = _engine(model, stage)
     attach(engine)
     data = torch.Generator().manual_seed(int(os.environ["RANK"]))
     losses = []

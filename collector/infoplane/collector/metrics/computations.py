@@ -189,11 +189,11 @@ def total(unit: str) -> Compute:
 
 
 def agent_overhead(inputs: Sequence[dict[str, float]], context: Context) -> list[Estimate]:
-    """The agents' own time on the training thread plus their thread's CPU, over the time of all steps."""
+    """The agents' time on the training thread plus their threads' CPU, over the time of all steps."""
     estimates = []
     for one in inputs:
         steps = one["step_seconds"]
-        spent = one["hook_seconds"] + one["publisher_cpu_seconds"]
+        spent = sum(one.values()) - steps
         if steps > 0:
             estimates.append(Estimate(spent / steps, "ratio", 1, "time", 1))
         else:

@@ -167,12 +167,19 @@ METRICS: Final[tuple[Metric, ...]] = (
     Metric(
         "agent_overhead_ratio",
         "ratio",
-        "The agents' own time on the training thread plus their thread's CPU, over the time of all steps so far.",
+        "The agents' own time on the training thread plus their threads' CPU, over the time of all steps so far.",
         (),
         (
             Source(
                 "time",
-                AgentCounters(("hook_seconds", "publisher_cpu_seconds", "step_seconds")),
+                AgentCounters(
+                    (
+                        "hook_seconds",
+                        "publisher_cpu_seconds",
+                        "transport_cpu_seconds",
+                        "step_seconds",
+                    )
+                ),
                 c.agent_overhead,
             ),
         ),

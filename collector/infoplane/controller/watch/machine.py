@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from infoplane.collector.stage import Emission, Stage
+from infoplane.collector.taps import FIRST
 from infoplane.controller.watch.family import Family
 from infoplane.controller.watch.latch import Latch
 from infoplane.controller.watch.limits import DEFAULT_LIMITS, NONFINITE, Limit
@@ -17,6 +18,9 @@ from infoplane.wire.topics import RESULTS, VERDICTS, run_key
 
 PLAN_METRIC = "training_announced"
 PLAN_STREAM = "learning_rate"
+INPUT_METRIC = (
+    "von_neumann_entropy_nats"  # of the embedding: moves with the data, hardly with the optimizer
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +110,10 @@ class WatchMachine:
         self.gathering = None
 
     def _watched(self, result: pb.Result, labels: dict[str, str]) -> bool:
-        site = labels.get("tap", "").partition("/")[2]
+        tap = labels.get("tap", "")
         return (
             result.metric in self.settings.families
-            and site == self.settings.site
+            and (tap == FIRST or tap.partition("/")[2] == self.settings.site)
             and not (result.saturated or result.completeness <= 0)
         )
 
@@ -119,11 +123,24 @@ class WatchMachine:
         if gathered is None or (gathered.metric, gathered.window) == (result.metric, result.window):
             return
         self.gathering = None
-        family = self.state.families.setdefault(gathered.metric, self._family())
-        agreed = family.add(gathered.window, gathered.values, self.state.plan)
+        state = self.state
+        embedding = gathered.values.pop(FIRST, math.nan)
+        if gathered.metric == INPUT_METRIC:
+            state.note_input(gathered.window, state.input.add(embedding, state.plan))
+        family = state.families.setdefault(gathered.metric, self._family())
+        agreed = family.add(gathered.window, gathered.values, state.plan)
         if agreed is not None:
-            since = self.state.spans.get(agreed.first_window, gathered.head.first_step)
-            yield change_verdict(gathered.head, agreed, gathered.values, since, clock_ms)
+            since = state.spans.get(agreed.first_window, gathered.head.first_step)
+            moved = state.input_moved_since(agreed.first_window)
+            yield change_verdict(
+                gathered.head,
+                agreed,
+                gathered.values,
+                since_step=since,
+                clock_ms=clock_ms,
+                input_score=moved,
+                threshold=self.settings.threshold,
+            )
         for window in [w for w in self.state.spans if w < gathered.window - 2 * self.settings.of]:
             del self.state.spans[window]
         self.saved = dump(self.state)

@@ -9,27 +9,36 @@ from infoplane.collector.taps import layer_of
 from infoplane.controller.watch.family import Agreement
 from infoplane.wire import infoplane_pb2 as pb
 
-MEANINGS = {
-    "all": "all blocks move together, as after a change of the optimizer or of the scale of activations",
-    "late": "only the last blocks move, as after a change of the data",
+PATTERNS = {
+    "all": "all blocks move together",
+    "late": "only the last blocks move",
     "half": "part of the blocks moves",
 }
+DATA = (
+    "and the entropy of the embedded input moved too ({score:.1f}), as after a change of the data"
+)
+MODEL = "while the entropy of the embedded input did not ({score:.1f}), as after a change of the optimizer or the weights"
 
 
 def change_verdict(
     head: pb.Result,
     agreed: Agreement,
     values: Mapping[str, float],
+    *,
     since_step: int,
     clock_ms: int,
+    input_score: float,
+    threshold: float,
 ) -> pb.Verdict:
-    """Return the verdict of the change detector."""
+    """Return the verdict of the change detector; `input_score` tells a fault of the data from one of the model."""
     moved = "rises" if agreed.sign > 0 else "falls"
     blocks = ", ".join(layer_of(tap) for tap in agreed.taps)
     strongest = max((abs(score) for score in agreed.scores.values() if score == score), default=0.0)
+    cause = (DATA if input_score >= threshold else MODEL).format(score=input_score)
     sentence = (
         f"{head.metric} {moved} in blocks {blocks} since step {since_step}: change up to "
-        f"{strongest:.1f} robust standard deviations against the announced plan; {MEANINGS[agreed.pattern]}."
+        f"{strongest:.1f} robust standard deviations against the announced plan; "
+        f"{PATTERNS[agreed.pattern]}, {cause}."
     )
     return pb.Verdict(
         run=head.run,

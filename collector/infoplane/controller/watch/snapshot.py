@@ -28,6 +28,17 @@ class WatchState:
     )  # metric -> window of its last limit verdict
     spans: dict[int, int] = field(default_factory=dict)  # window -> first step
     counts: dict[str, int] = field(default_factory=dict)
+    input: ChangeScore = field(default_factory=ChangeScore)  # of the embedding's entropy
+    input_scores: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=MEMORY))
+
+    def note_input(self, window: int, score: float) -> None:
+        """Keep how unusual the embedding's change was; NaN = unknown, not kept."""
+        if math.isfinite(score):
+            self.input_scores.append((window, score))
+
+    def input_moved_since(self, window: int) -> float:
+        """Return the largest |score| of the embedding from `window` on, 0 if nothing is known."""
+        return max((abs(score) for at, score in self.input_scores if at >= window), default=0.0)
 
 
 def dump(state: WatchState) -> bytes:
@@ -39,6 +50,8 @@ def dump(state: WatchState) -> bytes:
         "broken": state.broken,
         "spans": list(state.spans.items()),
         "counts": state.counts,
+        "input": _dump_score(state.input),
+        "input_scores": list(state.input_scores),
         "families": {name: _dump_family(family) for name, family in state.families.items()},
     }
     return pack("watch", VERSION, head, [])
@@ -59,6 +72,8 @@ def load(data: bytes) -> WatchState:
         broken=head["broken"],
         spans={int(window): step for window, step in head["spans"]},
         counts=head["counts"],
+        input=_load_score(head["input"]),
+        input_scores=deque(((w, s) for w, s in head["input_scores"]), MEMORY),
     )
 
 
@@ -70,23 +85,26 @@ def _dump_family(family: Family) -> dict[str, Any]:
         "windows": family.windows,
         "newest": family.newest,
         "latch": [latch.agree, latch.of, latch.cooldown, list(latch.votes), latch.silent_until],
-        "scores": {
-            tap: [list(score.changes), score.last if math.isfinite(score.last) else None]
-            for tap, score in family.scores.items()
-        },
+        "scores": {tap: _dump_score(score) for tap, score in family.scores.items()},
     }
 
 
 def _load_family(dumped: dict[str, Any]) -> Family:
     agree, of, cooldown, votes, silent_until = dumped["latch"]
     latch = Latch(agree, of, cooldown, deque((w, s) for w, s in votes), silent_until)
-    scores = {
-        tap: ChangeScore(
-            deque(((change, pace) for change, pace in changes), MEMORY),
-            math.nan if last is None else last,
-        )
-        for tap, (changes, last) in dumped["scores"].items()
-    }
+    scores = {tap: _load_score(score) for tap, score in dumped["scores"].items()}
     return Family(
         dumped["threshold"], dumped["warmup"], latch, scores, dumped["windows"], dumped["newest"]
+    )
+
+
+def _dump_score(score: ChangeScore) -> list[Any]:
+    return [list(score.changes), score.last if math.isfinite(score.last) else None]
+
+
+def _load_score(dumped: list[Any]) -> ChangeScore:
+    changes, last = dumped
+    return ChangeScore(
+        deque(((change, pace) for change, pace in changes), MEMORY),
+        math.nan if last is None else last,
     )
