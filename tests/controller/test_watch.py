@@ -187,7 +187,7 @@ def test_a_restart_changes_no_verdict(stop):
 
 
 @pytest.mark.parametrize(
-    ("moves", "says"), [(True, "a change of the data"), (False, "the optimizer or the weights")]
+    ("moves", "says"), [(True, "look at the data"), (False, "look at the optimizer")]
 )
 def test_the_embedding_tells_data_from_model(moves, says):
     emissions = []

@@ -131,7 +131,8 @@ class WatchMachine:
         agreed = family.add(gathered.window, gathered.values, state.plan)
         if agreed is not None:
             since = state.spans.get(agreed.first_window, gathered.head.first_step)
-            moved = state.input_moved_since(agreed.first_window)
+            # Blocks may answer a window later than the input.
+            moved = state.input_moved_since(agreed.first_window - 1)
             yield change_verdict(
                 gathered.head,
                 agreed,

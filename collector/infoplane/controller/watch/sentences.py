@@ -14,10 +14,10 @@ PATTERNS = {
     "late": "only the last blocks move",
     "half": "part of the blocks moves",
 }
-DATA = (
-    "and the entropy of the embedded input moved too ({score:.1f}), as after a change of the data"
+DATA = "the entropy of the embedded input moved too ({score:.1f}): look at the data, and at the embedding"
+MODEL = (
+    "the entropy of the embedded input did not ({score:.1f}): look at the optimizer and the weights"
 )
-MODEL = "while the entropy of the embedded input did not ({score:.1f}), as after a change of the optimizer or the weights"
 
 
 def change_verdict(
@@ -38,7 +38,7 @@ def change_verdict(
     sentence = (
         f"{head.metric} {moved} in blocks {blocks} since step {since_step}: change up to "
         f"{strongest:.1f} robust standard deviations against the announced plan; "
-        f"{PATTERNS[agreed.pattern]}, {cause}."
+        f"{PATTERNS[agreed.pattern]}; {cause}."
     )
     return pb.Verdict(
         run=head.run,
