@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-RUNBOOK: Final = "https://github.com/infoplane/infoplane/blob/main/docs/runbook.md"
+RUNBOOK: Final = "docs/runbook.md"  # relative: where the docs are served is up to whoever deploys
 
 
 @dataclass(frozen=True, slots=True)
