@@ -264,3 +264,17 @@ def test_partitions_are_read_side_by_side():
     completeness = [r for r in results if r.metric == "window_completeness_ratio"]
     assert {r.window for r in completeness} == {0, 1, 2, 3, 4}
     assert len(completeness) == 5 * len(units)
+
+
+def test_what_is_announced_and_what_is_measured_stay_apart(log):
+    emissions = replay(log, [assemble_stage(), estimate_stage()])
+    rates = {
+        (r.metric, r.value)
+        for e in emissions
+        if e.topic is RESULTS and (r := e.message).metric.startswith("training_")
+        if any(label.value == "learning_rate" for label in r.labels)
+    }
+    assert {(name, round(value, 9)) for name, value in rates} == {
+        ("training_announced", 1e-3),
+        ("training_scalar", 2e-2),
+    }

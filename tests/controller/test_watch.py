@@ -196,7 +196,7 @@ def test_the_embedding_tells_data_from_model(moves, says):
         emissions.append(emission)
         message = emission.message
         if message.metric == METRIC and message.labels[1].value == TAPS[0]:
-            jump = 0.3 if moves and message.window >= 30 else 0.0
+            jump = 1.5 if moves and message.window >= 30 else 0.0
             value = 3.5 + jump + 0.01 * generator.normal()
             embedded = result(message.window, METRIC, value, tap="embed", layer="embed")
             emissions.append(Emission(RESULTS, run_key("r"), embedded))

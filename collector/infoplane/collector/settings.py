@@ -88,7 +88,7 @@ class ExporterSection(_Section):
 class WatchSection(_Section):
     """The detectors."""
 
-    warmup_windows: int = Field(12, ge=6, description="windows before a detector may vote")
+    warmup_windows: int = Field(16, ge=6, description="windows before a detector may vote")
     threshold: float = Field(5.0, gt=0, description="robust z at which a series votes")
     agree: int = Field(2, ge=1, description="votes needed within `of` windows")
     of: int = Field(3, ge=1, description="windows that are looked at")

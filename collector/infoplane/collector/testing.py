@@ -128,6 +128,7 @@ class SyntheticRun:
             loss = 3.0 * 0.99**step + 0.01 * generator.normal()
             record.scalars.values.add(name="loss", step=step, value=loss)
             record.scalars.values.add(name="learning_rate", step=step, value=1e-3, announced=True)
+            record.scalars.values.add(name="learning_rate", step=step, value=2e-2)
         else:
             for name, value in (
                 ("records_sent", 4.0),

@@ -176,9 +176,12 @@ class TokensBody:
 
 @dataclass(slots=True)
 class ScalarsBody:
-    """Sums of scalars by name. Not-finite values are counted and left out of the sums."""
+    """Sums of scalars, measured and announced ones of one name apart.
 
-    sums: dict[str, pb.ScalarSum] = field(default_factory=dict)
+    Values that are not finite are counted and left out of the sums.
+    """
+
+    sums: dict[tuple[str, bool], pb.ScalarSum] = field(default_factory=dict)
 
     @classmethod
     def of(cls, scalars: pb.Scalars) -> ScalarsBody:
@@ -203,7 +206,7 @@ class ScalarsBody:
     def of_panes(cls, panes: Iterable[pb.WindowPane]) -> ScalarsBody:
         """Parse the part that `parts` wrote."""
         (pane,) = panes
-        return cls({one.name: one for one in pane.scalars.values})
+        return cls({(one.name, one.announced): one for one in pane.scalars.values})
 
     def agrees_with(self, other: Body) -> bool:
         """Scalars always add."""
@@ -217,15 +220,15 @@ class ScalarsBody:
 
     def parts(self) -> list[pb.WindowPane]:
         """One part."""
-        values = [self.sums[name] for name in sorted(self.sums)]
+        values = [self.sums[key] for key in sorted(self.sums)]
         return [pb.WindowPane(scalars=pb.ScalarWindow(values=values))]
 
     dump = parts
 
     def _add_sum(self, one: pb.ScalarSum) -> None:
-        mine = self.sums.get(one.name)
+        mine = self.sums.get((one.name, one.announced))
         if mine is None:
-            self.sums[one.name] = one
+            self.sums[one.name, one.announced] = one
             return
         mine.n += one.n
         mine.total += one.total
@@ -233,7 +236,6 @@ class ScalarsBody:
         mine.minimum = min(mine.minimum, one.minimum)
         mine.maximum = max(mine.maximum, one.maximum)
         mine.nonfinite += one.nonfinite
-        mine.announced |= one.announced
 
 
 @dataclass(slots=True)

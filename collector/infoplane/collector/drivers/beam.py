@@ -25,7 +25,7 @@ from infoplane.wire.topics import Names
 StageFactory = Callable[[], Stage[Any]]
 
 
-class RunStage(beam.DoFn):  # type: ignore[misc]
+class RunStage(beam.DoFn):
     """One key's messages through one stage.
 
     Takes a factory, since a stage holds functions that do not travel between workers.
@@ -55,8 +55,8 @@ def replay_log(
     paths: Sequence[Path],
     stages: Sequence[StageFactory],
     names: Names | None = None,
-) -> beam.PCollection[LogEntry]:
-    """Return all outputs of `stages` over the log files `paths`.
+) -> Any:
+    """Return all outputs of `stages` over the log files `paths`, a PCollection of LogEntry.
 
     Outputs that become another stage's input are ordered by clock, then by the count of whoever wrote them: an order
     that one partition, shared by all writers, could have had.

@@ -29,7 +29,7 @@ class WatchSettings:
 
     families: tuple[str, ...] = ("von_neumann_entropy_nats", "representation_rms")
     site: str = "block"
-    warmup_windows: int = 12
+    warmup_windows: int = 16
     threshold: float = 5.0
     agree: int = 2
     of: int = 3
@@ -140,7 +140,6 @@ class WatchMachine:
                 since_step=since,
                 clock_ms=clock_ms,
                 input_score=moved,
-                threshold=self.settings.threshold,
             )
         for window in [w for w in self.state.spans if w < gathered.window - 2 * self.settings.of]:
             del self.state.spans[window]

@@ -14,10 +14,10 @@ PATTERNS = {
     "late": "only the last blocks move",
     "half": "part of the blocks moves",
 }
-DATA = "the entropy of the embedded input moved too ({score:.1f}): look at the data, and at the embedding"
-MODEL = (
-    "the entropy of the embedded input did not ({score:.1f}): look at the optimizer and the weights"
-)
+# Damaged data move the embedded input at once and by more of its own noise than any block; a fault of the optimizer
+# moves the blocks more than the embedding.
+DATA = "the embedded input moved more ({score:.1f}): look at the data, and at the embedding"
+MODEL = "the embedded input moved less ({score:.1f}): look at the optimizer and the weights"
 
 
 def change_verdict(
@@ -28,13 +28,12 @@ def change_verdict(
     since_step: int,
     clock_ms: int,
     input_score: float,
-    threshold: float,
 ) -> pb.Verdict:
     """Return the verdict of the change detector; `input_score` tells a fault of the data from one of the model."""
     moved = "rises" if agreed.sign > 0 else "falls"
     blocks = ", ".join(layer_of(tap) for tap in agreed.taps)
     strongest = max((abs(score) for score in agreed.scores.values() if score == score), default=0.0)
-    cause = (DATA if input_score >= threshold else MODEL).format(score=input_score)
+    cause = (DATA if input_score >= strongest else MODEL).format(score=input_score)
     sentence = (
         f"{head.metric} {moved} in blocks {blocks} since step {since_step}: change up to "
         f"{strongest:.1f} robust standard deviations against the announced plan; "
