@@ -70,15 +70,13 @@ class Model(nn.Module):
 def idle_us(model: nn.Module, monitor: Monitor, calls: int = 3_000, repeats: int = 31) -> float:
     """Return what an idle agent adds to one forward of the whole model, in microseconds.
 
-    Between sampled micro-batches only two hooks stay, in the root. Median over CPU times, so that a busy machine
+    Between sampled micro-batches only one hook stays, in the root. Median over CPU times, so that a busy machine
     does not count.
     """
     root = nn.Identity()
     enter = next(h for h in model._forward_pre_hooks.values() if "infoplane" in type(h).__module__)
-    leave = next(h for h in model._forward_hooks.values() if "infoplane" in type(h).__module__)
     plain = nn.Identity()
     root.register_forward_pre_hook(enter, with_kwargs=True)
-    root.register_forward_hook(leave)
     monitor.pause()
 
     def call(module: nn.Module) -> float:
@@ -91,7 +89,7 @@ def idle_us(model: nn.Module, monitor: Monitor, calls: int = 3_000, repeats: int
 
 
 def armed_hooks(model: nn.Module) -> int:
-    """Return how many hooks of the agent are inside the model, the root's two left out."""
+    """Return how many hooks of the agent are inside the model, the root's one left out."""
     inner = [module for module in model.modules() if module is not model]
     return sum(
         "infoplane" in type(hook).__module__
@@ -174,7 +172,7 @@ def measure(args: argparse.Namespace, path: Path) -> None:
     after = trainer.monitor.stats()
     spent = {name: after.get(name, 0.0) - before.get(name, 0.0) for name in after}
     print(
-        f"idle: {inside} hooks inside the model, {idle:.1f} us per forward of the whole model in the root's two"
+        f"idle: {inside} hooks inside the model, {idle:.1f} us per forward of the whole model in the root's one"
     )
     on, off = np.array(times[True]), np.array(times[False])
     step_seconds = float(on[:, 0].mean())

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -69,14 +70,27 @@ def _marked(marker: str) -> Iterator[psutil.Process]:
 
 
 @pytest.mark.timeout(400)
-def test_a_short_run_reports_what_the_topics_say(marker: str, tmp_path: Path) -> None:
+def test_a_short_run_reports_what_the_topics_say(
+    marker: str, tmp_path: Path, browser: Any, screenshots: Path
+) -> None:
     log = tmp_path / "log"
     arguments = ["--steps", str(STEPS), "--fault", "lr", "--seed", "3", "--record", str(log)]
-    done = subprocess.run([*DEMO, *arguments], capture_output=True, text=True, timeout=280)
-    assert done.returncode == 0, done.stderr
+    errors = tmp_path / "stderr"
+    with (
+        errors.open("w") as told,
+        subprocess.Popen(
+            [*DEMO, *arguments], stdout=subprocess.PIPE, stderr=told, text=True
+        ) as demo,
+    ):
+        try:
+            _look_at_page(demo, errors, browser, screenshots)
+            output, _ = demo.communicate(timeout=280)
+        finally:
+            demo.terminate()
+    assert demo.returncode == 0, errors.read_text()
     assert marked(marker) == []
-    assert "Traceback" not in done.stderr
-    report: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    assert "Traceback" not in errors.read_text()
+    report: dict[str, Any] = json.loads(output.splitlines()[-1])
     assert report["ranks"] == 2
     assert report["records_dropped"] == 0
     assert report["windows"] == {"final": STEPS // 8, "complete": STEPS // 8}
@@ -87,6 +101,31 @@ def test_a_short_run_reports_what_the_topics_say(marker: str, tmp_path: Path) ->
     assert report["page"].startswith("http://127.0.0.1:")
     assert list(tmp_path.glob("infoplane-*")) == [], "logs of a good run are removed"
     _check_replay(log)
+
+
+def _look_at_page(
+    demo: subprocess.Popen[str], errors: Path, browser: Any, screenshots: Path
+) -> None:
+    """While the job trains: one row a tap, and a point younger than 15 s."""
+    deadline = time.monotonic() + 120
+    while not (found := re.search(r"^page: (\S+)", errors.read_text(), re.MULTILINE)):
+        assert demo.poll() is None, errors.read_text()
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    page = browser.new_page(viewport={"width": 1600, "height": 1200})
+    page.goto(found[1])
+    chart = "document.querySelector('[data-chart=entropy]')"
+    page.wait_for_function(
+        f"() => Number({chart}?.dataset.points) >= 18 && Number({chart}.dataset.ageSeconds) < 15",
+        timeout=120_000,
+    )
+    assert demo.poll() is None, "the page was to be seen while the job trains"
+    rows = page.eval_on_selector_all(
+        '[data-chart="entropy"] [data-taps] li', "all => all.map(li => li.textContent)"
+    )
+    assert rows == ["embed", "00/block", "01/block", "02/block", "03/block", "final_norm"]
+    page.screenshot(path=screenshots / "demo.png")
+    page.close()
 
 
 def _check_replay(directory: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -25,16 +24,6 @@ from infoplane.wire import encode
 from infoplane.wire.topics import LATEST, RESULTS, VERDICTS, Names, run_key, series_key
 
 pytestmark = pytest.mark.integration
-CHROMIUM = "/usr/bin/chromium"
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 RUN = MadeUpRun("grown", 8, breaks_at=40)
 PAST = 60
 SERVE = """
@@ -108,24 +97,6 @@ def exporter_url(require: Callable[[str, bool, str], None]) -> Iterator[str]:
                 process.terminate()
                 process.wait(20)
                 process.stdout.close()
-
-
-@pytest.fixture
-def screenshots(tmp_path: Path) -> Path:
-    folder = Path(os.environ.get("INFOPLANE_SCREENSHOT_DIR") or tmp_path)
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-@pytest.fixture
-def browser(require: Callable[[str, bool, str], None]) -> Iterator[Any]:
-    require("browser", Path(CHROMIUM).exists(), f"{CHROMIUM} is not there")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield opened
-        opened.close()
 
 
 def rows(page: Any, chart: str) -> list[str]:

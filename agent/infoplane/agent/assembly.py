@@ -107,10 +107,9 @@ def _install(root: nn.Module, taps: list[Tap], recorder: Recorder) -> list[Remov
     head = _head(root)
     if head is not None:
         recorder.taps.add(head, HeadHook(recorder))
-    return [
-        root.register_forward_pre_hook(EnterHook(recorder), with_kwargs=True),
-        root.register_forward_hook(LeaveHook(recorder)),
-    ]
+    # torch looks for forward hooks after the forward, so one that the pre-hook hangs in is still called.
+    recorder.taps.add(root, LeaveHook(recorder))
+    return [root.register_forward_pre_hook(EnterHook(recorder), with_kwargs=True)]
 
 
 def _head(root: nn.Module) -> nn.Module | None:

@@ -1,4 +1,4 @@
-"""The callables that are hung into the model. Two stay in the root; those of the taps come and go.
+"""The callables that are hung into the model. One stays in the root; the others come and go.
 
 A copy or a pickle of a hooked model (an EMA copy, torch.save of a whole module) gets hooks that do nothing: the
 original's agent has locks and a thread, and a copy is not the model that is trained.

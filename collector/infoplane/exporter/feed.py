@@ -13,14 +13,12 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Final
 
-from kafka import KafkaConsumer, TopicPartition
-from kafka.errors import KafkaError
-
 from infoplane.collector.settings import KafkaSection
 from infoplane.exporter.store import Store
 from infoplane.wire import decode
 from infoplane.wire import infoplane_pb2 as pb
 from infoplane.wire.errors import DecodeError
+from infoplane.wire.kafka_client import KafkaConsumer, KafkaError, PatientClient, TopicPartition
 from infoplane.wire.topics import LATEST, RESULTS, VERDICTS, Topic
 
 _LOG: Final = logging.getLogger(__name__)
@@ -97,6 +95,7 @@ class Feed:
         consumer = KafkaConsumer(
             bootstrap_servers=self._kafka.bootstrap_servers,
             api_version=tuple(int(part) for part in self._kafka.api_version.split(".")),
+            kafka_client=PatientClient,
             group_id=None,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
