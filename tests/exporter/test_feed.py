@@ -16,7 +16,8 @@ from infoplane.collector.settings import KafkaSection
 from infoplane.exporter import Feed, Store
 from infoplane.exporter.testing import MadeUpRun
 from infoplane.wire import encode
-from infoplane.wire.topics import LATEST, RESULTS, VERDICTS, Names
+from infoplane.wire import infoplane_pb2 as pb
+from infoplane.wire.topics import DEAD, LATEST, RECORDS, RESULTS, VERDICTS, Names
 
 if TYPE_CHECKING:
     from infoplane.cli.demo.broker import EmbeddedBroker
@@ -81,6 +82,9 @@ def publish(broker: EmbeddedBroker, windows: range, broken: bool = False) -> int
             producer.send(names.of(RESULTS), b"nonsense", key=b"r")
             producer.send(names.of(LATEST), encode(RUN.verdict(1, 1.0)), key=b"r")
             producer.send(names.of(LATEST), None, key=b"r")
+            for reason in ("checksum", "a reason that nobody knows"):
+                letter = pb.DeadLetter(topic=names.of(RECORDS), reason=reason)
+                producer.send(names.of(DEAD), encode(letter), key=b"d")
         producer.send(names.of(VERDICTS), encode(RUN.verdict(1, time.time())), key=b"r")
         producer.flush(20)
     finally:
@@ -91,15 +95,19 @@ def publish(broker: EmbeddedBroker, windows: range, broken: bool = False) -> int
 def test_everything_is_read_and_what_is_broken_is_counted(
     broker: EmbeddedBroker, store: Store, feed: Feed
 ) -> None:
-    until(lambda: feed.status().connected and len(feed.status().missing) == 3, "waiting for topics")
+    until(lambda: feed.status().connected and len(feed.status().missing) == 4, "waiting for topics")
     assert "waiting for topics" in feed.status().detail
     create_topics(broker.bootstrap, Names())
     sent = publish(broker, range(3), broken=True)
     until(
-        lambda: feed.status().messages == {"latest": sent + 2, "results": sent + 1, "verdicts": 1},
+        lambda: (
+            feed.status().messages
+            == {"latest": sent + 2, "results": sent + 1, "verdicts": 1, "dead": 2}
+        ),
         f"{sent} results on both topics, found {feed.status()}",
     )
     assert feed.status().errors == {"short": 1, "kind": 1}
+    assert feed.status().dead == {"checksum": 1, "error": 1}
     assert feed.status().missing == ()
     snapshot = store.snapshot("r")
     assert snapshot is not None

@@ -24,7 +24,7 @@ KNOWN_COMPLAINTS = {
 
 class Reader:
     def status(self) -> FeedStatus:
-        return FeedStatus(True, (), {"latest": 3}, {"checksum": 2}, 1, "")
+        return FeedStatus(True, (), {"latest": 3}, {"checksum": 2}, {"magic": 1}, 1, "")
 
 
 def filled(now: float = 1000.0) -> Store:
@@ -122,6 +122,7 @@ def test_what_a_run_is_at() -> None:
     assert found["infoplane_verdicts_total", verdict] == 1
     assert found["infoplane_exporter_decode_errors_total", (("reason", "checksum"),)] == 2
     assert found["infoplane_exporter_decode_errors_total", (("reason", "magic"),)] == 0
+    assert found["infoplane_dead_letters_total", (("reason", "magic"),)] == 1
 
 
 def test_ended_runs_vanish() -> None:

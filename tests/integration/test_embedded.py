@@ -17,6 +17,7 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from infoplane.cli.demo.broker import EmbeddedBroker
 from infoplane.collector.assemble.machine import AssembleSettings, assemble_stage
 from infoplane.collector.drivers.embedded import client_settings, run_stages
+from infoplane.collector.drivers.pipeline_metrics import PipelineMetrics
 from infoplane.collector.drivers.replay import replay
 from infoplane.collector.drivers.topics import create_topics
 from infoplane.collector.estimate.compute import EstimateSettings
@@ -101,7 +102,8 @@ def wait_for_results(kafka: KafkaSection, windows: int, limit_s: float) -> list[
 
 def test_live_equals_replay(kafka: KafkaSection) -> None:
     stop = threading.Event()
-    thread = threading.Thread(target=run_stages, args=(stages(), kafka, stop))
+    metrics = PipelineMetrics()
+    thread = threading.Thread(target=run_stages, args=(stages(), kafka, stop, metrics))
     thread.start()
     try:
         now = SyntheticRun(**{**RUN.__dict__, "start_ms": int(time.time() * 1000)})
@@ -113,6 +115,12 @@ def test_live_equals_replay(kafka: KafkaSection) -> None:
         stop.set()
         thread.join(20)
     assert [letter.reason for letter in letters] == ["short"]
+    read_by = {"stage": "assemble"}
+    assert metrics.registry.get_sample_value("infoplane_pipeline_dead_messages", read_by) == 1
+    produced = len(now.log()) + 1
+    assert (
+        metrics.registry.get_sample_value("infoplane_pipeline_read_messages", read_by) == produced
+    )
     again = [e.message for e in replay(log_of(kafka, RECORDS), stages()) if e.topic is RESULTS]
     assert comparable_results(live) == comparable_results(again)
 

@@ -22,6 +22,10 @@ ConfigFile = Annotated[
     Path | None,
     typer.Option("--config", metavar="FILE", help="YAML file of settings [INFOPLANE_CONFIG]."),
 ]
+MetricsPort = Annotated[
+    int | None,
+    typer.Option("--metrics-port", help="Port of this process's /metrics [pipeline.metrics_port]."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

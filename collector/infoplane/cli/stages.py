@@ -64,8 +64,12 @@ def run_service(
 ) -> None:
     """Run `stages` against the broker of `settings` until `stop` is set."""
     from infoplane.collector.drivers.embedded import run_stages
+    from infoplane.collector.drivers.pipeline_metrics import PipelineMetrics
 
-    run_stages(stages, settings.kafka, stop, on_ready=on_ready)
+    metrics = PipelineMetrics()
+    own = settings.pipeline
+    with metrics.served(own.metrics_host, own.metrics_port):
+        run_stages(stages, settings.kafka, stop, metrics, on_ready)
 
 
 def _ms(seconds: float) -> int:

@@ -95,6 +95,15 @@ class WatchSection(_Section):
     cooldown_windows: int = Field(20, ge=1, description="windows before a detector may speak again")
 
 
+class PipelineSection(_Section):
+    """What collector and controller say of themselves."""
+
+    metrics_host: str = Field("127.0.0.1", description="address of the stages' own /metrics")
+    metrics_port: int = Field(
+        0, ge=0, le=65535, description="port of the stages' own /metrics, 0 = none"
+    )
+
+
 class Settings(BaseSettings):
     """All settings of collector, exporter and controller."""
 
@@ -108,6 +117,7 @@ class Settings(BaseSettings):
     estimate: EstimateSection = Field(default_factory=EstimateSection)
     exporter: ExporterSection = Field(default_factory=ExporterSection)
     watch: WatchSection = Field(default_factory=WatchSection)
+    pipeline: PipelineSection = Field(default_factory=PipelineSection)
 
     @classmethod
     def settings_customise_sources(

@@ -1,4 +1,4 @@
-"""Reads `latest`, `results` and `verdicts` into the store, in a thread of its own.
+"""Reads `latest`, `results` and `verdicts` into the store and counts `dead`, in a thread of its own.
 
 There is no consumer group: every exporter reads everything, from the beginning, and commits nothing. `latest` gives
 every series its newest value within one fetch, `results` the page's history.
@@ -18,11 +18,12 @@ from infoplane.exporter.store import Store
 from infoplane.wire import decode
 from infoplane.wire import infoplane_pb2 as pb
 from infoplane.wire.errors import DecodeError
+from infoplane.wire.frame import REASONS
 from infoplane.wire.kafka_client import KafkaConsumer, KafkaError, PatientClient, TopicPartition
-from infoplane.wire.topics import LATEST, RESULTS, VERDICTS, Topic
+from infoplane.wire.topics import DEAD, LATEST, RESULTS, VERDICTS, Topic
 
 _LOG: Final = logging.getLogger(__name__)
-_TOPICS: Final = (LATEST, RESULTS, VERDICTS)
+_TOPICS: Final = (LATEST, RESULTS, VERDICTS, DEAD)
 _POLL_MS: Final = 200
 _LOOK_S: Final = 2.0
 _PAUSE_S: Final = (0.5, 1.0, 2.0, 5.0, 10.0)
@@ -36,6 +37,7 @@ class FeedStatus:
     missing: tuple[str, ...]
     messages: dict[str, int]
     errors: dict[str, int]
+    dead: dict[str, int]  # letters that the stages wrote, by reason
     reconnects: int
     detail: str
 
@@ -52,6 +54,7 @@ class Feed:
         self._lock = threading.Lock()
         self._messages: Counter[str] = Counter({topic.name: 0 for topic in _TOPICS})
         self._errors: Counter[str] = Counter()
+        self._dead: Counter[str] = Counter()
         self._connected = False
         self._missing: tuple[str, ...] = tuple(self._topics)
         self._reconnects = 0
@@ -75,6 +78,7 @@ class Feed:
                 self._missing,
                 dict(self._messages),
                 dict(self._errors),
+                dict(self._dead),
                 self._reconnects,
                 self._detail,
             )
@@ -153,13 +157,19 @@ class Feed:
             return
         arrived_s = record.timestamp / 1000 if record.timestamp > 0 else None
         try:
-            if topic is VERDICTS:
+            if topic is DEAD:
+                self._count_dead(decode(record.value, pb.DeadLetter))
+            elif topic is VERDICTS:
                 self._store.add_verdict(decode(record.value, pb.Verdict), arrived_s)
             else:
                 self._store.add(decode(record.value, pb.Result), arrived_s)
         except DecodeError as error:
             with self._lock:
                 self._errors[error.reason] += 1
+
+    def _count_dead(self, letter: pb.DeadLetter) -> None:
+        with self._lock:
+            self._dead[letter.reason if letter.reason in REASONS else "error"] += 1
 
     def _say(self, connected: bool, detail: str, missing: tuple[str, ...] = ()) -> None:
         with self._lock:

@@ -173,6 +173,14 @@ class FeedCollector(Collector):
         yield _counts(
             "decode_errors_total", "Messages that could not be read, by reason.", "reason", errors
         )
+        dead = CounterMetricFamily(
+            f"{PREFIX}dead_letters_total",
+            "Messages that a stage of the pipeline could not read, by reason; kept on the topic `dead`.",
+            labels=["reason"],
+        )
+        for reason, count in {**dict.fromkeys(sorted(DECODE_REASONS), 0), **status.dead}.items():
+            dead.add_metric([reason], count)
+        yield dead
         yield CounterMetricFamily(
             f"{_EXPORTER}reconnects_total",
             "Times that the exporter lost or did not find its broker.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from infoplane.cli.flags import Bootstrap, ConfigFile, Json, Prefix, settings_from
+from infoplane.cli.flags import Bootstrap, ConfigFile, Json, MetricsPort, Prefix, settings_from
 from infoplane.cli.service import run_until_stopped
 from infoplane.cli.signals import StopSignal
 
@@ -13,10 +13,11 @@ def controller(
     bootstrap: Bootstrap = None,
     prefix: Prefix = None,
     config: ConfigFile = None,
+    metrics_port: MetricsPort = None,
     as_json: Json = False,
 ) -> None:
     """Run WATCH: results in, verdicts out."""
-    settings = settings_from(config, bootstrap, prefix)
+    settings = settings_from(config, bootstrap, prefix, pipeline={"metrics_port": metrics_port})
 
     def run(stop: StopSignal, on_ready: Callable[..., None]) -> None:
         from infoplane.cli.stages import controller_stages, run_service

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
 
 from infoplane.collector.drivers.partition import Partition
+from infoplane.wire import ConfigurationError
 
 
 class PipelineMetrics:
@@ -60,3 +62,26 @@ class PipelineMetrics:
                     ignored[reason] = ignored.get(reason, 0) + count
         for reason, count in ignored.items():
             self.ignored.labels(stage, reason).set(count)
+
+    @contextmanager
+    def served(self, host: str, port: int) -> Iterator[None]:
+        """Serve /metrics on `host`:`port` meanwhile; port 0 = do not.
+
+        Raises:
+            ConfigurationError: the port cannot be had.
+        """
+        if port == 0:
+            yield
+            return
+        try:
+            server, thread = start_http_server(port, host, self.registry)
+        except OSError as error:
+            raise ConfigurationError(
+                "pipeline.metrics_port", port, f"a free port ({error})"
+            ) from None
+        try:
+            yield
+        finally:
+            server.shutdown()
+            server.server_close()
+            thread.join()

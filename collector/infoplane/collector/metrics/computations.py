@@ -39,52 +39,22 @@ Batch = Callable[[list[T], list[int]], list[Estimate]]
 
 def entropy_of_spectrum(inputs: Sequence[Moments], context: Context) -> list[Estimate]:
     """Von Neumann entropy."""
-    return _batched(
-        inputs,
-        context,
-        lambda one: one.d,
-        lambda some, _: von_neumann_entropy(some, device=context.device),
-    )
+    return _spectral(inputs, context, von_neumann_entropy)
 
 
 def rank_of_spectrum(inputs: Sequence[Moments], context: Context) -> list[Estimate]:
     """Effective rank."""
-    return _batched(
-        inputs,
-        context,
-        lambda one: one.d,
-        lambda some, _: effective_rank(some, device=context.device),
-    )
+    return _spectral(inputs, context, effective_rank)
 
 
 def pair_information(inputs: Sequence[Pair], context: Context) -> list[Estimate]:
     """Held-out canonical + KSG mutual information of pairs."""
-    return _batched(
-        inputs,
-        context,
-        lambda one: (one.x.shape, one.y.shape),
-        lambda some, seeds: heldout_ksg(
-            _stack([one.x for one in some], context),
-            _stack([one.y for one in some], context),
-            seeds=seeds,
-            **context.options,
-        ),
-    )
+    return _paired(inputs, context, heldout_ksg)
 
 
 def gaussian_information(inputs: Sequence[Pair], context: Context) -> list[Estimate]:
     """Bias-corrected Gaussian mutual information of pairs."""
-    return _batched(
-        inputs,
-        context,
-        lambda one: (one.x.shape, one.y.shape),
-        lambda some, seeds: gaussian_mi(
-            _stack([one.x for one in some], context),
-            _stack([one.y for one in some], context),
-            seeds=seeds,
-            **context.options,
-        ),
-    )
+    return _paired(inputs, context, gaussian_mi)
 
 
 def label_information(inputs: Sequence[Labelled], context: Context) -> list[Estimate]:
@@ -199,6 +169,33 @@ def agent_overhead(inputs: Sequence[dict[str, float]], context: Context) -> list
         else:
             estimates.append(Estimate.missing("n", unit="ratio", n=0, estimator="time", version=1))
     return estimates
+
+
+def _spectral(
+    inputs: Sequence[Moments], context: Context, estimator: Callable[..., list[Estimate]]
+) -> list[Estimate]:
+    return _batched(
+        inputs,
+        context,
+        lambda one: one.d,
+        lambda some, _: estimator(some, device=context.device),
+    )
+
+
+def _paired(
+    inputs: Sequence[Pair], context: Context, estimator: Callable[..., list[Estimate]]
+) -> list[Estimate]:
+    return _batched(
+        inputs,
+        context,
+        lambda one: (one.x.shape, one.y.shape),
+        lambda some, seeds: estimator(
+            _stack([one.x for one in some], context),
+            _stack([one.y for one in some], context),
+            seeds=seeds,
+            **context.options,
+        ),
+    )
 
 
 def _labelled(
