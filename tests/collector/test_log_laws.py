@@ -11,10 +11,10 @@ import pytest
 
 from infoplane.collector.assemble.machine import AssembleSettings, assemble_stage
 from infoplane.collector.drivers.partition import Partition
-from infoplane.collector.drivers.replay import replay, run_stage
+from infoplane.collector.drivers.replay import entry_of, replay, run_stage
 from infoplane.collector.estimate.machine import estimate_stage
 from infoplane.collector.stage import Emission
-from infoplane.collector.testing import SyntheticRun
+from infoplane.collector.testing import SyntheticRun, comparable_results
 from infoplane.wire import from_tensor
 from infoplane.wire import infoplane_pb2 as pb
 from infoplane.wire.log import LogEntry
@@ -231,8 +231,6 @@ def test_results_do_not_depend_on_order_of_units(log):
     panes = [e for e in replay(log, [assemble_stage(PATIENT)]) if e.topic is WINDOWS]
 
     def results(order: list[Emission]) -> dict:
-        from infoplane.collector.drivers.replay import entry_of
-
         entries = [entry_of(e, RUN.names, i) for i, e in enumerate(order)]
         found = {}
         for emission in run_stage(entries, estimate_stage()):
@@ -278,3 +276,34 @@ def test_what_is_announced_and_what_is_measured_stay_apart(log):
         ("training_announced", 1e-3),
         ("training_scalar", 2e-2),
     }
+
+
+def test_a_run_that_has_ended_is_forgotten(log):
+    """Nothing of it is held, and nothing of the log is needed, once no late pane may come."""
+    panes = [e for e in replay(log, [assemble_stage(PATIENT)]) if e.topic is WINDOWS]
+    partition = Partition(estimate_stage(), 0)
+    for place, emission in enumerate(panes):
+        list(partition.feed(entry_of(emission, RUN.names, place)))
+    (keyed,) = partition.machines.values()
+    assert partition.needed_offset(len(panes)) < len(panes)
+    list(partition.idle(keyed.clock_ms + 599_000))
+    assert partition.needed_offset(len(panes)) < len(panes)
+    list(partition.idle(keyed.clock_ms + 1_000))
+    assert partition.needed_offset(len(panes)) == len(panes)
+    assert len(keyed.machine.to_bytes()) < 1_000
+
+
+@pytest.mark.parametrize("cut", [1, 20, 47])
+def test_estimate_state_survives_bytes(log, cut):
+    panes = [e for e in replay(log, [assemble_stage(PATIENT)]) if e.topic is WINDOWS]
+    entries = [entry_of(e, RUN.names, place) for place, e in enumerate(panes)]
+    stage = estimate_stage()
+    wanted = [e.message for e in run_stage(entries, stage) if e.topic is RESULTS]
+    partition = Partition(stage, 0)
+    found = [e for entry in entries[:cut] for e in partition.feed(entry)]
+    for keyed in partition.machines.values():
+        keyed.machine = stage.restore(keyed.machine.to_bytes())
+    found += [e for entry in entries[cut:] for e in partition.feed(entry)]
+    found += list(partition.finish())
+    results = [e.message for e in found if e.topic is RESULTS]
+    assert comparable_results(results) == comparable_results(wanted)

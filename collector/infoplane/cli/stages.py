@@ -32,6 +32,7 @@ def collector_stages(settings: Settings) -> list[Stage[Any]]:
                 METRICS,
                 join_deadline_ms=_ms(estimate.join_deadline_s),
                 retain_windows=estimate.retain_windows,
+                retain_ms=_ms(estimate.retain_s),
                 device=_device(estimate.device),
                 off=frozenset(estimate.off),
                 cadence=estimate.cadence,

@@ -64,6 +64,7 @@ class EstimateSection(_Section):
     retain_windows: int = Field(
         4, ge=1, le=64, description="closed windows that late panes may still correct"
     )
+    retain_s: Seconds = Field(600.0, description="longest time that a closed window is retained")
     device: str = Field("auto", description="auto, cpu or cuda[:n]")
     off: tuple[str, ...] = Field((), description="metrics not to compute")
     cadence: dict[str, int] = Field(

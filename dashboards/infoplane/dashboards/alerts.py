@@ -54,6 +54,7 @@ _VERDICT: Final = (
     'metric="von_neumann_entropy_nats"}'
 )
 _REJECTED: Final = 'infoplane_series_rejected_total{run="a",reason="cap"}'
+_DEAD: Final = 'infoplane_dead_letters_total{reason="checksum"}'
 _ERRORS: Final = 'infoplane_exporter_decode_errors_total{reason="checksum"}'
 
 ALERTS: Final = (
@@ -155,5 +156,17 @@ ALERTS: Final = (
         (Sample(_ERRORS, "4x40"),),
         {"reason": "checksum"},
         "The exporter cannot read messages: checksum",
+    ),
+    Alert(
+        "InfoplaneDeadLetters",
+        "sum by (reason) (increase(infoplane_dead_letters_total[10m])) > 0",
+        "0m",
+        "warning",
+        "A stage of the pipeline cannot read messages: {{ $labels.reason }}",
+        "They are kept on the topic dead, with topic, partition and offset.",
+        (Sample(_DEAD, "0+1x40"),),
+        (Sample(_DEAD, "4x40"),),
+        {"reason": "checksum"},
+        "A stage of the pipeline cannot read messages: checksum",
     ),
 )

@@ -49,7 +49,7 @@ class JoinedWindow:
     units: list[str] = field(default_factory=list)  # that panes have listed
     whole: dict[str, UnitPane] = field(default_factory=dict)
     gathering: dict[str, UnitPane] = field(default_factory=dict)
-    closed: bool = False
+    closed_ms: int | None = None
     late_index: int = 0
 
     def add(self, pane: pb.WindowPane) -> bool:
@@ -76,6 +76,11 @@ class JoinedWindow:
         self.whole[pane.unit] = self.gathering.pop(pane.unit)
         self.units.extend(name for name in pane.units if name not in self.units)
         return True
+
+    @property
+    def closed(self) -> bool:
+        """Whether its results have gone out; late panes may still correct them."""
+        return self.closed_ms is not None
 
     @property
     def ready(self) -> bool:

@@ -48,15 +48,16 @@ class EstimateMachine:
         return list(self._advance(clock_ms, None))
 
     def due_ms(self) -> int | None:
-        """Join deadline of the oldest open window: windows close in order."""
-        fronts = (
-            min((w for w in attempt.windows.values() if not w.closed), key=_index, default=None)
-            for attempt in self.attempts.values()
-        )
-        return min(
-            (front.opened_ms + self.settings.join_deadline_ms for front in fronts if front),
-            default=None,
-        )
+        """Join deadline of the oldest open window, as windows close in order, or end of a retention."""
+        dues = []
+        for attempt in self.attempts.values():
+            windows = attempt.windows.values()
+            front = min((w for w in windows if not w.closed), key=_index, default=None)
+            if front is not None:
+                dues.append(front.opened_ms + self.settings.join_deadline_ms)
+            closed = (w.closed_ms for w in windows if w.closed_ms is not None)
+            dues += [closed_ms + self.settings.retain_ms for closed_ms in closed]
+        return min(dues, default=None)
 
     def needed_position(self) -> int | None:
         """First pane of the oldest window that is open or retained."""
@@ -93,22 +94,29 @@ class EstimateMachine:
                     continue
                 if not (number < newest or window.ready or self._overdue(window, clock_ms)):
                     break  # windows close in order
-                window.closed = True
+                window.closed_ms = clock_ms
                 attempt.closed_through = max(attempt.closed_through, index)
                 if window.whole:
                     yield from self._publish(attempt, window, clock_ms)
-            self._expire(attempt, outdated=number < newest)
+            self._expire(attempt, clock_ms, outdated=number < newest)
         for number in [n for n, a in self.attempts.items() if n < newest and not a.windows]:
             del self.attempts[number]
 
     def _overdue(self, window: JoinedWindow, clock_ms: int) -> bool:
         return clock_ms >= window.opened_ms + self.settings.join_deadline_ms
 
-    def _expire(self, attempt: RunAttempt, *, outdated: bool) -> None:
+    def _expire(self, attempt: RunAttempt, clock_ms: int, *, outdated: bool) -> None:
+        """Forget windows that no late pane may correct any more: a run that has ended costs nothing."""
         limit = attempt.closed_through - self.settings.retain_windows + 1
         if outdated:
             attempt.windows.clear()
-        for index in [i for i, w in attempt.windows.items() if w.closed and i < limit]:
+        gone = [
+            index
+            for index, window in attempt.windows.items()
+            if window.closed_ms is not None
+            and (index < limit or clock_ms >= window.closed_ms + self.settings.retain_ms)
+        ]
+        for index in gone:
             del attempt.windows[index]
             attempt.expired_before = max(attempt.expired_before, index + 1)
 

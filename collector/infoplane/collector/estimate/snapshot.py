@@ -48,7 +48,7 @@ def load(data: bytes) -> tuple[str, dict[int, RunAttempt], dict[str, int]]:
             for _ in range(entry["parts"]):
                 window.add(pb.WindowPane.FromString(next(panes)))
             window.units = entry["units"]
-            window.closed, window.late_index = entry["closed"], entry["late_index"]
+            window.closed_ms, window.late_index = entry["closed_ms"], entry["late_index"]
             attempt.windows[window.index] = window
         attempts[int(number)] = attempt
     return head["run"], attempts, head["counts"]
@@ -67,6 +67,6 @@ def _head(window: JoinedWindow) -> dict[str, Any]:
         "position": window.position,
         "units": window.units,
         "opened_ms": window.opened_ms,
-        "closed": window.closed,
+        "closed_ms": window.closed_ms,
         "late_index": window.late_index,
     }
