@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Regenerates the protobuf code of the wire schema.
-# The 4.25 line (grpcio-tools 1.62) is chosen on purpose: its output loads on protobuf runtimes 4.25 to 7,
+# The 4.25 line (grpcio-tools 1.62) is chosen on purpose: its output loads on protobuf runtimes 3.20 to 7,
 # which training environments carry; output of newer generators refuses older runtimes.
 # Usage: scripts/generate_wire.sh [OUTPUT_DIR]
 set -euo pipefail

@@ -22,7 +22,8 @@ _MAX_DEPTH = 16
 def count_repeated(data: bytes, descriptor: Descriptor, limit: int) -> int:
     """Return the number of repeated sub-messages in `data`, or `limit` + 1 as soon as it is passed.
 
-    Singular messages that come more than once count too: each costs a merge.
+    Singular messages that come more than once count too, where they are met: each costs a merge. Inside a message
+    that can hold no repeated one nothing is counted, since a repetition there only merges into the one before.
 
     Raises:
         DecodeError: `data` is not a sequence of protobuf fields.
