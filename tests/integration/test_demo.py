@@ -71,7 +71,11 @@ def _marked(marker: str) -> Iterator[psutil.Process]:
 
 @pytest.mark.timeout(400)
 def test_a_short_run_reports_what_the_topics_say(
-    marker: str, tmp_path: Path, browser: Any, screenshots: Path
+    # The browser comes first: what it starts must not carry the mark.
+    browser: Any,
+    screenshots: Path,
+    marker: str,
+    tmp_path: Path,
 ) -> None:
     log = tmp_path / "log"
     arguments = ["--steps", str(STEPS), "--fault", "lr", "--seed", "3", "--record", str(log)]
@@ -116,7 +120,7 @@ def _look_at_page(
     page.goto(found[1])
     chart = "document.querySelector('[data-chart=entropy]')"
     page.wait_for_function(
-        f"() => Number({chart}?.dataset.points) >= 18 && Number({chart}.dataset.ageSeconds) < 15",
+        f"() => Number({chart}?.dataset.points) >= 2 && Number({chart}.dataset.ageSeconds) < 15",
         timeout=120_000,
     )
     assert demo.poll() is None, "the page was to be seen while the job trains"

@@ -25,7 +25,9 @@ __all__ = ["THREAD_NAME", "Parcel", "Publisher"]
 
 THREAD_NAME: Final = "infoplane-publisher"
 _POLL_S: Final = 0.25  # an idle poll costs 0.09 ms of CPU
-_MARGIN_S: Final = 0.05
+_MARGIN_S: Final = (
+    0.25  # of the closing time is left over on a busy machine, so that counts are complete
+)
 _DRAIN_SHARE: Final = 0.6  # of the closing time goes to the queue, the rest to the transport
 _log = logging.getLogger("infoplane.agent")
 _live: weakref.WeakSet[Publisher] = weakref.WeakSet()

@@ -47,6 +47,7 @@ _CPU_EVERY_S: Final = 5.0
 _FLUSH_AT_ONCE: Final = 32
 _UNHEALTHY_AFTER_S: Final = 5.0
 _UNHEALTHY_GRACE_S: Final = 1.0
+_END_S: Final = 0.4  # of the closing time is kept for the end of the connection
 _BACKOFF_S: Final = (1.0, 30.0)
 _STUCK_FACTOR: Final = 3
 # Faults of one message, which a new producer would not cure.
@@ -133,7 +134,8 @@ class KafkaTransport:
 
     def close(self, timeout_s: float) -> None:
         """Deliver what can be delivered in `timeout_s` (1 s if the broker is silent), then end."""
-        deadline = time.monotonic() + self._grace_s(timeout_s)
+        # The end of the connection needs time too, or nobody would be left to count what it loses.
+        deadline = time.monotonic() + max(self._grace_s(timeout_s) - _END_S, 0.0)
         while self.held_bytes and time.monotonic() < deadline:
             self._settle()
             if self._waiting:
@@ -141,11 +143,11 @@ class KafkaTransport:
                 self._flush_waiting(_FLUSH_AT_ONCE)
             time.sleep(0.005)
         self._count_cpu()
-        self._drop_connection(0.2)
         for queue in self._waiting.values():
             self._counters.add("records_dropped", "delivery", len(queue))
         self._waiting.clear()
         self._waiting_bytes = 0
+        self._drop_connection(_END_S / 2)
         self._next_build = float("inf")
 
     def _connect(self) -> Connection:
