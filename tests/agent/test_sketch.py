@@ -12,6 +12,7 @@ import torch
 from infoplane.agent.layout import Layout
 from infoplane.agent.projection import Projection, projection_matrix
 from infoplane.agent.sketch import (
+    ACT_ELEMENTS,
     NORM_FIELDS,
     add_act_regions,
     add_block_regions,
@@ -106,6 +107,14 @@ def test_act_sketch_counts_the_elements_of_the_sampled_rows(dtype: torch.dtype) 
     counts = views["t:elements"].numpy()
     same_histogram(counts, x[index].double().numpy(), signed=True)
     assert counts[384] >= 41, "the zero row and -0.0 are zeros"
+
+
+def test_act_sketch_takes_the_smallest_keys_of_wide_rows() -> None:
+    x = torch.randn(64, ACT_ELEMENTS // 4)
+    index = torch.arange(10, 42)
+    views = views_of("act")
+    sketch_act(x, index, views, "t")
+    same_histogram(views["t:elements"].numpy(), x[10:14].double().numpy(), signed=True)
 
 
 def test_powers_of_two_fall_exactly_on_their_bucket() -> None:
