@@ -38,6 +38,7 @@ class Family:
     scores: dict[str, ChangeScore] = field(default_factory=dict)
     windows: int = 0
     newest: int = -1
+    strongest: float = math.nan  # largest |score| of the newest window
 
     def add(self, window: int, values: Mapping[str, float], plan: float | None) -> Agreement | None:
         """Take in all taps of one window; returns what they agree on when the latch closes."""
@@ -49,6 +50,8 @@ class Family:
             tap: self.scores.setdefault(tap, ChangeScore()).add(value, plan)
             for tap, value in values.items()
         }
+        known = [abs(score) for score in scores.values() if math.isfinite(score)]
+        self.strongest = max(known, default=math.nan)
         taps = sorted(scores, key=depth_key)
         sign, pattern = self._vote(taps, scores)
         first = self.latch.add(window, sign)

@@ -12,7 +12,7 @@ from infoplane.controller.watch.family import Family
 from infoplane.controller.watch.latch import Latch
 from infoplane.controller.watch.limits import DEFAULT_LIMITS, NONFINITE, Limit
 from infoplane.controller.watch.sentences import change_verdict, limit_verdict
-from infoplane.controller.watch.snapshot import WatchState, dump, load
+from infoplane.controller.watch.snapshot import WatchState, dump, largest_since, load, note
 from infoplane.wire import infoplane_pb2 as pb
 from infoplane.wire.topics import RESULTS, VERDICTS, run_key
 
@@ -126,20 +126,22 @@ class WatchMachine:
         state = self.state
         embedding = gathered.values.pop(FIRST, math.nan)
         if gathered.metric == INPUT_METRIC:
-            state.note_input(gathered.window, state.input.add(embedding, state.plan))
+            note(state.input_scores, gathered.window, state.input.add(embedding, state.plan))
         family = state.families.setdefault(gathered.metric, self._family())
         agreed = family.add(gathered.window, gathered.values, state.plan)
+        note(state.block_scores, gathered.window, family.strongest)
         if agreed is not None:
             since = state.spans.get(agreed.first_window, gathered.head.first_step)
             # Blocks may answer a window later than the input.
-            moved = state.input_moved_since(agreed.first_window - 1)
+            around = agreed.first_window - 1
             yield change_verdict(
                 gathered.head,
                 agreed,
                 gathered.values,
                 since_step=since,
                 clock_ms=clock_ms,
-                input_score=moved,
+                input_score=largest_since(state.input_scores, around),
+                block_score=largest_since(state.block_scores, around),
             )
         for window in [w for w in self.state.spans if w < gathered.window - 2 * self.settings.of]:
             del self.state.spans[window]

@@ -28,12 +28,13 @@ def change_verdict(
     since_step: int,
     clock_ms: int,
     input_score: float,
+    block_score: float,
 ) -> pb.Verdict:
-    """Return the verdict of the change detector; `input_score` tells a fault of the data from one of the model."""
+    """Return the verdict of the change detector; the scores of input and blocks, over all metrics, tell its cause."""
     moved = "rises" if agreed.sign > 0 else "falls"
     blocks = ", ".join(layer_of(tap) for tap in agreed.taps)
     strongest = max((abs(score) for score in agreed.scores.values() if score == score), default=0.0)
-    cause = (DATA if input_score >= strongest else MODEL).format(score=input_score)
+    cause = (DATA if input_score >= block_score else MODEL).format(score=input_score)
     sentence = (
         f"{head.metric} {moved} in blocks {blocks} since step {since_step}: change up to "
         f"{strongest:.1f} robust standard deviations against the announced plan; "

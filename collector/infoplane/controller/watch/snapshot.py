@@ -15,6 +15,20 @@ from infoplane.controller.watch.latch import Latch
 VERSION = 1
 
 
+Scores = deque[tuple[int, float]]  # (window, score)
+
+
+def note(scores: Scores, window: int, score: float) -> None:
+    """Keep how unusual a change was; NaN = unknown, not kept."""
+    if math.isfinite(score):
+        scores.append((window, abs(score)))
+
+
+def largest_since(scores: Scores, window: int) -> float:
+    """Return the largest score from `window` on, 0 if nothing is known."""
+    return max((score for at, score in scores if at >= window), default=0.0)
+
+
 @dataclass(slots=True)
 class WatchState:
     """Everything of one run that outlives a window."""
@@ -29,16 +43,8 @@ class WatchState:
     spans: dict[int, int] = field(default_factory=dict)  # window -> first step
     counts: dict[str, int] = field(default_factory=dict)
     input: ChangeScore = field(default_factory=ChangeScore)  # of the embedding's entropy
-    input_scores: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=MEMORY))
-
-    def note_input(self, window: int, score: float) -> None:
-        """Keep how unusual the embedding's change was; NaN = unknown, not kept."""
-        if math.isfinite(score):
-            self.input_scores.append((window, score))
-
-    def input_moved_since(self, window: int) -> float:
-        """Return the largest |score| of the embedding from `window` on, 0 if nothing is known."""
-        return max((abs(score) for at, score in self.input_scores if at >= window), default=0.0)
+    input_scores: Scores = field(default_factory=lambda: deque(maxlen=MEMORY))
+    block_scores: Scores = field(default_factory=lambda: deque(maxlen=2 * MEMORY))  # all families
 
 
 def dump(state: WatchState) -> bytes:
@@ -52,6 +58,7 @@ def dump(state: WatchState) -> bytes:
         "counts": state.counts,
         "input": _dump_score(state.input),
         "input_scores": list(state.input_scores),
+        "block_scores": list(state.block_scores),
         "families": {name: _dump_family(family) for name, family in state.families.items()},
     }
     return pack("watch", VERSION, head, [])
@@ -74,6 +81,7 @@ def load(data: bytes) -> WatchState:
         counts=head["counts"],
         input=_load_score(head["input"]),
         input_scores=deque(((w, s) for w, s in head["input_scores"]), MEMORY),
+        block_scores=deque(((w, s) for w, s in head["block_scores"]), 2 * MEMORY),
     )
 
 
