@@ -16,7 +16,8 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 from infoplane.cli.demo.broker import EmbeddedBroker
 from infoplane.collector.assemble.machine import AssembleSettings, assemble_stage
-from infoplane.collector.drivers.embedded import client_settings, run_stages
+from infoplane.collector.drivers.client import client_settings
+from infoplane.collector.drivers.embedded import run_stages
 from infoplane.collector.drivers.pipeline_metrics import PipelineMetrics
 from infoplane.collector.drivers.replay import replay
 from infoplane.collector.drivers.topics import create_topics

@@ -52,7 +52,7 @@ def topics_on(kafka: KafkaSection) -> dict[str, int]:
     from kafka import KafkaConsumer
     from kafka.errors import KafkaError
 
-    from infoplane.collector.drivers.embedded import client_settings
+    from infoplane.collector.drivers.client import client_settings
 
     check_reachable(kafka.bootstrap_servers)
     try:

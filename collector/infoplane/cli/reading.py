@@ -9,7 +9,7 @@ from typing import Any, Final
 from google.protobuf.message import Message
 from kafka import KafkaConsumer, TopicPartition
 
-from infoplane.collector.drivers.embedded import client_settings
+from infoplane.collector.drivers.client import client_settings
 from infoplane.collector.settings import KafkaSection
 from infoplane.wire import DecodeError, decode
 from infoplane.wire import infoplane_pb2 as pb

@@ -13,13 +13,14 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Final
 
+from infoplane.collector.drivers.client import client_settings
 from infoplane.collector.settings import KafkaSection
 from infoplane.exporter.store import Store
 from infoplane.wire import decode
 from infoplane.wire import infoplane_pb2 as pb
 from infoplane.wire.errors import DecodeError
 from infoplane.wire.frame import REASONS
-from infoplane.wire.kafka_client import KafkaConsumer, KafkaError, PatientClient, TopicPartition
+from infoplane.wire.kafka_client import KafkaConsumer, KafkaError, TopicPartition
 from infoplane.wire.topics import DEAD, LATEST, RESULTS, VERDICTS, Topic
 
 _LOG: Final = logging.getLogger(__name__)
@@ -97,9 +98,7 @@ class Feed:
 
     def _read(self) -> None:
         consumer = KafkaConsumer(
-            bootstrap_servers=self._kafka.bootstrap_servers,
-            api_version=tuple(int(part) for part in self._kafka.api_version.split(".")),
-            kafka_client=PatientClient,
+            **client_settings(self._kafka),
             group_id=None,
             enable_auto_commit=False,
             auto_offset_reset="earliest",

@@ -17,13 +17,13 @@ from kafka import ConsumerRebalanceListener, KafkaConsumer, KafkaProducer, Topic
 from kafka.errors import KafkaError
 from kafka.structs import OffsetAndMetadata
 
+from infoplane.collector.drivers.client import client_settings
 from infoplane.collector.drivers.memos import read_memos
 from infoplane.collector.drivers.partition import Partition
 from infoplane.collector.drivers.pipeline_metrics import PipelineMetrics
 from infoplane.collector.settings import KafkaSection
 from infoplane.collector.stage import Emission, Stage
 from infoplane.wire import encode
-from infoplane.wire.kafka_client import PatientClient
 from infoplane.wire.log import LogEntry
 from infoplane.wire.topics import HEADERS
 
@@ -34,19 +34,6 @@ IDLE_EVERY_S = 0.25
 RETRY_S = 2.0
 MAX_POLL_RECORDS = 500
 MAX_FETCH_BYTES = 8 << 20
-
-
-def client_settings(kafka: KafkaSection) -> dict[str, Any]:
-    """Settings that every client of the broker shares.
-
-    `api_version` is fixed, so that constructors do not block on a broker that is not there yet.
-    """
-    return {
-        "bootstrap_servers": kafka.bootstrap_servers,
-        "api_version": tuple(int(part) for part in kafka.api_version.split(".")),
-        "reconnect_backoff_max_ms": 1000,
-        "kafka_client": PatientClient,
-    }
 
 
 def run_stages(
@@ -237,7 +224,7 @@ class StageLoop(ConsumerRebalanceListener):  # type: ignore[misc]
         """Begin fresh partitions, with what earlier owners saved."""
         numbers = [where.partition for where in assigned]
         if numbers:
-            memos = read_memos(self._kafka, client_settings(self._kafka), self._stage.name)
+            memos = read_memos(self._kafka, self._stage.name)
             for number in numbers:
                 self._partitions[number] = Partition(self._stage, number, memos)
 

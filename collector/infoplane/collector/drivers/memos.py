@@ -8,6 +8,7 @@ from typing import Any
 
 from kafka import KafkaConsumer, TopicPartition
 
+from infoplane.collector.drivers.client import client_settings
 from infoplane.collector.settings import KafkaSection
 from infoplane.wire import DecodeError, decode
 from infoplane.wire import infoplane_pb2 as pb
@@ -18,7 +19,7 @@ QUIET_S = 0.5
 LIMIT_S = 30.0
 
 
-def read_memos(kafka: KafkaSection, client: dict[str, Any], stage: str) -> dict[str, bytes]:
+def read_memos(kafka: KafkaSection, stage: str) -> dict[str, bytes]:
     """Return the newest memo of every key of `stage`.
 
     Reads the compacted topic from its beginning until all partitions are at their high-water mark; a topic that is
@@ -26,7 +27,7 @@ def read_memos(kafka: KafkaSection, client: dict[str, Any], stage: str) -> dict[
     """
     topic = kafka.names.of(STATE)
     memos: dict[str, bytes] = {}
-    consumer = KafkaConsumer(**client, group_id=None, fetch_max_wait_ms=50)
+    consumer = KafkaConsumer(**client_settings(kafka), group_id=None, fetch_max_wait_ms=50)
     try:
         places = [
             TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic) or ()

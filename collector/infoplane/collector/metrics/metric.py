@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
-import numpy as np
 from numpy.typing import NDArray
 
 from infoplane.collector.estimate.view import WindowView
@@ -126,8 +125,3 @@ class Metric:
 def sorted_labels(labels: Mapping[str, str]) -> Labels:
     """Return labels in the order of the wire."""
     return tuple(sorted(labels.items()))
-
-
-def finite(value: float) -> bool:
-    """Whether a value may be published as defined."""
-    return bool(np.isfinite(value))
