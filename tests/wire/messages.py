@@ -20,6 +20,9 @@ TOP_LEVEL = (
     pb.Verdict,
     pb.DeadLetter,
     pb.StageState,
+    pb.EventBatch,
+    pb.SignedCommand,
+    pb.AuditEntry,
 )
 _SCALARS: dict[int, st.SearchStrategy[Any]] = {
     Field.TYPE_STRING: st.text(max_size=12),

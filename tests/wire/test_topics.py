@@ -31,6 +31,8 @@ def test_topics_are_frozen() -> None:
         ("verdicts", False),
         ("state", True),
         ("dead", False),
+        ("control", False),
+        ("audit", False),
     ]
     assert all(t.partitions >= 1 and t.retention_hours >= 1 for t in TOPICS)
 

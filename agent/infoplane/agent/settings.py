@@ -84,6 +84,31 @@ class BuffersSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class EventsSettings:
+    """Reward events."""
+
+    bytes_per_s: int = option(1048576, "bytes of events a second and rank", low=1024)
+
+
+@dataclass(frozen=True, slots=True)
+class ControlSettings:
+    """What a controller may do to this run; equal on all ranks."""
+
+    enabled: bool = option(False, "obey signed commands")
+    public_keys: str = option("", "PEM files of public keys that may command, comma separated")
+    actions: str = option(
+        "learning_rate_factor,checkpoint,sampling_level,stop", "actions allowed, comma separated"
+    )
+    learning_rate_low: float = option(0.01, "smallest factor accepted", low=0, high=1)
+    learning_rate_high: float = option(1.0, "largest factor accepted", low=1, high=10)
+    sampling_level_high: int = option(12, "coarsest level accepted", low=0, high=20)
+    checkpoint_dir: str = option("", "folder for DeepSpeed checkpoints; empty: none")
+    every_steps: int = option(8, "steps between two looks at commands", low=1, high=65536)
+    agree_timeout_s: float = option(60.0, "longest wait for all ranks after attach", low=1)
+    wait_s: float = option(10.0, "longest wait for the other ranks at a boundary", low=0.1, high=60)
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything that can be set about the agent."""
 
@@ -98,6 +123,8 @@ class Settings:
     taps: TapsSettings = dataclasses.field(default_factory=TapsSettings)
     tokens: TokensSettings = dataclasses.field(default_factory=TokensSettings)
     buffers: BuffersSettings = dataclasses.field(default_factory=BuffersSettings)
+    events: EventsSettings = dataclasses.field(default_factory=EventsSettings)
+    control: ControlSettings = dataclasses.field(default_factory=ControlSettings)
     heartbeat_s: float = option(5.0, "seconds between heartbeats", low=0.05, high=3600)
     exit_timeout_s: float = option(3.0, "longest wait at exit in seconds", low=0, high=60)
 

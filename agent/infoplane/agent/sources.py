@@ -19,7 +19,17 @@ from infoplane.wire.topics import Names, check_run_name
 
 # Sections and names that belong to the collector, or are shared with it: one environment serves both.
 _FOREIGN: Final = frozenset(
-    {"assemble", "estimate", "watch", "exporter", "require", "kafka", "config"}
+    {
+        "assemble",
+        "estimate",
+        "watch",
+        "exporter",
+        "require",
+        "kafka",
+        "config",
+        "policy",
+        "pipeline",
+    }
 )
 _log = logging.getLogger("infoplane.agent")
 

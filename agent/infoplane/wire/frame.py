@@ -58,6 +58,9 @@ class Kind(IntEnum):
     VERDICT = 4
     DEAD_LETTER = 5
     STAGE_STATE = 6
+    EVENT_BATCH = 7
+    SIGNED_COMMAND = 8
+    AUDIT_ENTRY = 9
 
 
 _TYPES: Final[dict[Kind, type[Message]]] = {
@@ -67,6 +70,9 @@ _TYPES: Final[dict[Kind, type[Message]]] = {
     Kind.VERDICT: pb.Verdict,
     Kind.DEAD_LETTER: pb.DeadLetter,
     Kind.STAGE_STATE: pb.StageState,
+    Kind.EVENT_BATCH: pb.EventBatch,
+    Kind.SIGNED_COMMAND: pb.SignedCommand,
+    Kind.AUDIT_ENTRY: pb.AuditEntry,
 }
 _KINDS: Final[dict[type[Message], Kind]] = {cls: kind for kind, cls in _TYPES.items()}
 

@@ -298,6 +298,40 @@ class Bye(_message.Message):
     any_finished: bool
     def __init__(self, last_step: _Optional[int] = ..., any_finished: bool = ...) -> None: ...
 
+class EventTable(_message.Message):
+    __slots__ = ("kind", "ids", "columns")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    IDS_FIELD_NUMBER: _ClassVar[int]
+    COLUMNS_FIELD_NUMBER: _ClassVar[int]
+    kind: str
+    ids: Tensor
+    columns: _containers.RepeatedCompositeFieldContainer[Column]
+    def __init__(self, kind: _Optional[str] = ..., ids: _Optional[_Union[Tensor, _Mapping]] = ..., columns: _Optional[_Iterable[_Union[Column, _Mapping]]] = ...) -> None: ...
+
+class EventBatch(_message.Message):
+    __slots__ = ("run", "attempt", "stream", "rank", "seq", "step", "rule", "time_ms", "offered", "table")
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    STREAM_FIELD_NUMBER: _ClassVar[int]
+    RANK_FIELD_NUMBER: _ClassVar[int]
+    SEQ_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    RULE_FIELD_NUMBER: _ClassVar[int]
+    TIME_MS_FIELD_NUMBER: _ClassVar[int]
+    OFFERED_FIELD_NUMBER: _ClassVar[int]
+    TABLE_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    attempt: int
+    stream: str
+    rank: int
+    seq: int
+    step: int
+    rule: WindowRule
+    time_ms: int
+    offered: int
+    table: EventTable
+    def __init__(self, run: _Optional[str] = ..., attempt: _Optional[int] = ..., stream: _Optional[str] = ..., rank: _Optional[int] = ..., seq: _Optional[int] = ..., step: _Optional[int] = ..., rule: _Optional[_Union[WindowRule, _Mapping]] = ..., time_ms: _Optional[int] = ..., offered: _Optional[int] = ..., table: _Optional[_Union[EventTable, _Mapping]] = ...) -> None: ...
+
 class Pane(_message.Message):
     __slots__ = ("kind", "index")
     KIND_FIELD_NUMBER: _ClassVar[int]
@@ -307,7 +341,7 @@ class Pane(_message.Message):
     def __init__(self, kind: _Optional[_Union[PaneKind, str]] = ..., index: _Optional[int] = ...) -> None: ...
 
 class WindowPane(_message.Message):
-    __slots__ = ("run", "attempt", "unit", "window", "pane", "first_step", "last_step", "expected", "present", "clock_ms", "units", "part", "parts", "rule", "sampling", "rows_total", "row_keys", "tap", "tokens", "scalars", "agent")
+    __slots__ = ("run", "attempt", "unit", "window", "pane", "first_step", "last_step", "expected", "present", "clock_ms", "units", "part", "parts", "rule", "sampling", "rows_total", "row_keys", "tap", "tokens", "scalars", "agent", "events")
     RUN_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     UNIT_FIELD_NUMBER: _ClassVar[int]
@@ -329,6 +363,7 @@ class WindowPane(_message.Message):
     TOKENS_FIELD_NUMBER: _ClassVar[int]
     SCALARS_FIELD_NUMBER: _ClassVar[int]
     AGENT_FIELD_NUMBER: _ClassVar[int]
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
     run: str
     attempt: int
     unit: str
@@ -350,7 +385,8 @@ class WindowPane(_message.Message):
     tokens: Tokens
     scalars: ScalarWindow
     agent: AgentStats
-    def __init__(self, run: _Optional[str] = ..., attempt: _Optional[int] = ..., unit: _Optional[str] = ..., window: _Optional[int] = ..., pane: _Optional[_Union[Pane, _Mapping]] = ..., first_step: _Optional[int] = ..., last_step: _Optional[int] = ..., expected: _Optional[int] = ..., present: _Optional[int] = ..., clock_ms: _Optional[int] = ..., units: _Optional[_Iterable[str]] = ..., part: _Optional[int] = ..., parts: _Optional[int] = ..., rule: _Optional[_Union[WindowRule, _Mapping]] = ..., sampling: _Optional[_Union[Sampling, _Mapping]] = ..., rows_total: _Optional[int] = ..., row_keys: _Optional[_Union[Tensor, _Mapping]] = ..., tap: _Optional[_Union[TapSketch, _Mapping]] = ..., tokens: _Optional[_Union[Tokens, _Mapping]] = ..., scalars: _Optional[_Union[ScalarWindow, _Mapping]] = ..., agent: _Optional[_Union[AgentStats, _Mapping]] = ...) -> None: ...
+    events: EventTable
+    def __init__(self, run: _Optional[str] = ..., attempt: _Optional[int] = ..., unit: _Optional[str] = ..., window: _Optional[int] = ..., pane: _Optional[_Union[Pane, _Mapping]] = ..., first_step: _Optional[int] = ..., last_step: _Optional[int] = ..., expected: _Optional[int] = ..., present: _Optional[int] = ..., clock_ms: _Optional[int] = ..., units: _Optional[_Iterable[str]] = ..., part: _Optional[int] = ..., parts: _Optional[int] = ..., rule: _Optional[_Union[WindowRule, _Mapping]] = ..., sampling: _Optional[_Union[Sampling, _Mapping]] = ..., rows_total: _Optional[int] = ..., row_keys: _Optional[_Union[Tensor, _Mapping]] = ..., tap: _Optional[_Union[TapSketch, _Mapping]] = ..., tokens: _Optional[_Union[Tokens, _Mapping]] = ..., scalars: _Optional[_Union[ScalarWindow, _Mapping]] = ..., agent: _Optional[_Union[AgentStats, _Mapping]] = ..., events: _Optional[_Union[EventTable, _Mapping]] = ...) -> None: ...
 
 class ScalarSum(_message.Message):
     __slots__ = ("name", "n", "total", "square", "minimum", "maximum", "nonfinite", "announced")
@@ -505,15 +541,95 @@ class DeadLetter(_message.Message):
     def __init__(self, topic: _Optional[str] = ..., partition: _Optional[int] = ..., offset: _Optional[int] = ..., reason: _Optional[str] = ..., head: _Optional[bytes] = ..., length: _Optional[int] = ..., clock_ms: _Optional[int] = ...) -> None: ...
 
 class StageState(_message.Message):
-    __slots__ = ("stage", "key", "version", "payload", "offset")
+    __slots__ = ("stage", "key", "version", "payload", "offset", "part")
     STAGE_FIELD_NUMBER: _ClassVar[int]
     KEY_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     PAYLOAD_FIELD_NUMBER: _ClassVar[int]
     OFFSET_FIELD_NUMBER: _ClassVar[int]
+    PART_FIELD_NUMBER: _ClassVar[int]
     stage: str
     key: str
     version: int
     payload: bytes
     offset: int
-    def __init__(self, stage: _Optional[str] = ..., key: _Optional[str] = ..., version: _Optional[int] = ..., payload: _Optional[bytes] = ..., offset: _Optional[int] = ...) -> None: ...
+    part: str
+    def __init__(self, stage: _Optional[str] = ..., key: _Optional[str] = ..., version: _Optional[int] = ..., payload: _Optional[bytes] = ..., offset: _Optional[int] = ..., part: _Optional[str] = ...) -> None: ...
+
+class Command(_message.Message):
+    __slots__ = ("run", "attempt", "id", "nonce", "action", "value", "low", "high", "issued_ms", "expires_ms", "rule", "reason", "first_step", "last_step", "if_value")
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    ID_FIELD_NUMBER: _ClassVar[int]
+    NONCE_FIELD_NUMBER: _ClassVar[int]
+    ACTION_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    LOW_FIELD_NUMBER: _ClassVar[int]
+    HIGH_FIELD_NUMBER: _ClassVar[int]
+    ISSUED_MS_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_MS_FIELD_NUMBER: _ClassVar[int]
+    RULE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    FIRST_STEP_FIELD_NUMBER: _ClassVar[int]
+    LAST_STEP_FIELD_NUMBER: _ClassVar[int]
+    IF_VALUE_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    attempt: int
+    id: str
+    nonce: bytes
+    action: str
+    value: float
+    low: float
+    high: float
+    issued_ms: int
+    expires_ms: int
+    rule: str
+    reason: str
+    first_step: int
+    last_step: int
+    if_value: float
+    def __init__(self, run: _Optional[str] = ..., attempt: _Optional[int] = ..., id: _Optional[str] = ..., nonce: _Optional[bytes] = ..., action: _Optional[str] = ..., value: _Optional[float] = ..., low: _Optional[float] = ..., high: _Optional[float] = ..., issued_ms: _Optional[int] = ..., expires_ms: _Optional[int] = ..., rule: _Optional[str] = ..., reason: _Optional[str] = ..., first_step: _Optional[int] = ..., last_step: _Optional[int] = ..., if_value: _Optional[float] = ...) -> None: ...
+
+class SignedCommand(_message.Message):
+    __slots__ = ("command", "signature", "key_id")
+    COMMAND_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    KEY_ID_FIELD_NUMBER: _ClassVar[int]
+    command: bytes
+    signature: bytes
+    key_id: str
+    def __init__(self, command: _Optional[bytes] = ..., signature: _Optional[bytes] = ..., key_id: _Optional[str] = ...) -> None: ...
+
+class AuditEntry(_message.Message):
+    __slots__ = ("run", "attempt", "id", "stage", "actor", "mode", "action", "value", "rule", "reason", "rank", "step", "window", "clock_ms", "details")
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    ID_FIELD_NUMBER: _ClassVar[int]
+    STAGE_FIELD_NUMBER: _ClassVar[int]
+    ACTOR_FIELD_NUMBER: _ClassVar[int]
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    ACTION_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    RULE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    RANK_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    WINDOW_FIELD_NUMBER: _ClassVar[int]
+    CLOCK_MS_FIELD_NUMBER: _ClassVar[int]
+    DETAILS_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    attempt: int
+    id: str
+    stage: str
+    actor: str
+    mode: str
+    action: str
+    value: float
+    rule: str
+    reason: str
+    rank: int
+    step: int
+    window: int
+    clock_ms: int
+    details: _containers.RepeatedCompositeFieldContainer[Parameter]
+    def __init__(self, run: _Optional[str] = ..., attempt: _Optional[int] = ..., id: _Optional[str] = ..., stage: _Optional[str] = ..., actor: _Optional[str] = ..., mode: _Optional[str] = ..., action: _Optional[str] = ..., value: _Optional[float] = ..., rule: _Optional[str] = ..., reason: _Optional[str] = ..., rank: _Optional[int] = ..., step: _Optional[int] = ..., window: _Optional[int] = ..., clock_ms: _Optional[int] = ..., details: _Optional[_Iterable[_Union[Parameter, _Mapping]]] = ...) -> None: ...

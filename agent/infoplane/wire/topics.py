@@ -30,15 +30,29 @@ class Topic:
 
 
 RECORDS: Final = Topic("records", False, 8, 6, "what one rank says about one unit at one step")
-EVENTS: Final = Topic("events", False, 4, 24, "reward and preference events")
+EVENTS: Final = Topic("events", False, 4, 24, "reward events: preferences, rollouts, scores")
 WINDOWS: Final = Topic("windows", False, 4, 168, "merged sketches of one window, replayable")
 RESULTS: Final = Topic("results", False, 4, 168, "every estimate of every window")
 LATEST: Final = Topic("latest", True, 4, 168, "newest estimate per series")
 VERDICTS: Final = Topic("verdicts", False, 1, 720, "what the detectors concluded")
 STATE: Final = Topic("state", True, 4, 168, "state that outlives a window, by stage")
 DEAD: Final = Topic("dead", False, 1, 72, "what could not be read, with the reason")
+# One partition each: commands and their fate are few, and their order over all runs is part of the story.
+CONTROL: Final = Topic("control", False, 1, 24, "signed commands to training jobs")
+AUDIT: Final = Topic("audit", False, 1, 2160, "what was proposed, sent, refused and applied")
 
-TOPICS: Final = (RECORDS, EVENTS, WINDOWS, RESULTS, LATEST, VERDICTS, STATE, DEAD)
+TOPICS: Final = (
+    RECORDS,
+    EVENTS,
+    WINDOWS,
+    RESULTS,
+    LATEST,
+    VERDICTS,
+    STATE,
+    DEAD,
+    CONTROL,
+    AUDIT,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +94,13 @@ def record_key(run: str, unit: str) -> bytes:
 
 
 def run_key(run: str) -> bytes:
-    """Key of `windows`, `results` and `verdicts`: all of one run share a partition."""
+    """Key of `windows`, `results`, `verdicts`, `control` and `audit`: all of one run share a partition."""
     return run.encode()
+
+
+def event_key(run: str, stream: str) -> bytes:
+    """Key of `events`: all ranks of one stream share a partition."""
+    return f"{run}|{stream}".encode()
 
 
 def series_key(run: str, metric: str, labels: tuple[tuple[str, str], ...]) -> bytes:

@@ -53,6 +53,15 @@ class AssembleSection(_Section):
     late_delay_s: Seconds = Field(
         5.0, description="time that late records are gathered for one late pane"
     )
+    event_deadline_s: Seconds = Field(
+        5.0, description="wait for slow ranks' events after one of a later window"
+    )
+    event_idle_s: Seconds = Field(
+        15.0, description="silence of a stream after which its window closes"
+    )
+    event_batch: int = Field(
+        1024, ge=16, le=8192, description="events in a window where no steps are known"
+    )
 
 
 class EstimateSection(_Section):
@@ -65,6 +74,9 @@ class EstimateSection(_Section):
         4, ge=1, le=64, description="closed windows that late panes may still correct"
     )
     retain_s: Seconds = Field(600.0, description="longest time that a closed window is retained")
+    horizon_events: int = Field(
+        50_000, ge=100, description="distinct reward events kept a stream, newest windows first"
+    )
     device: str = Field("auto", description="auto, cpu or cuda[:n]")
     off: tuple[str, ...] = Field((), description="metrics not to compute")
     cadence: dict[str, int] = Field(
@@ -96,6 +108,15 @@ class WatchSection(_Section):
     cooldown_windows: int = Field(20, ge=1, description="windows before a detector may speak again")
 
 
+class PolicySection(_Section):
+    """What the controller may ask of runs. Without a file: nothing."""
+
+    file: str = Field("", description="YAML file of the policy; empty: none")
+    private_key_file: str = Field(
+        "", description="PEM file of the Ed25519 key that signs commands; needed to enforce"
+    )
+
+
 class PipelineSection(_Section):
     """What collector and controller say of themselves."""
 
@@ -118,6 +139,7 @@ class Settings(BaseSettings):
     estimate: EstimateSection = Field(default_factory=EstimateSection)
     exporter: ExporterSection = Field(default_factory=ExporterSection)
     watch: WatchSection = Field(default_factory=WatchSection)
+    policy: PolicySection = Field(default_factory=PolicySection)
     pipeline: PipelineSection = Field(default_factory=PipelineSection)
 
     @classmethod
