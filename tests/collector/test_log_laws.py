@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from infoplane.collector.assemble.machine import AssembleSettings, assemble_stage
+from infoplane.collector.drivers.memos import collect_saved
 from infoplane.collector.drivers.partition import Partition
 from infoplane.collector.drivers.replay import entry_of, replay, run_stage
 from infoplane.collector.estimate.machine import estimate_stage
@@ -18,7 +19,7 @@ from infoplane.collector.testing import SyntheticRun, comparable_results
 from infoplane.wire import from_tensor
 from infoplane.wire import infoplane_pb2 as pb
 from infoplane.wire.log import LogEntry
-from infoplane.wire.topics import DEAD, RESULTS, STATE, WINDOWS
+from infoplane.wire.topics import DEAD, RESULTS, WINDOWS
 
 RUN = SyntheticRun(steps=40, ranks=3)
 PATIENT = AssembleSettings(lateness_ms=60_000)
@@ -142,25 +143,25 @@ def test_too_late_records_are_counted_and_change_nothing(log):
 
 @pytest.mark.parametrize("seed", range(6))
 def test_killed_and_restarted_anywhere(log, straight, seed):
-    """Kill at random moments; restart from the committed offset with the saved memos."""
+    """Kill at random moments; restart from the committed offset with the saved state."""
     generator = random.Random(seed)
     settings = AssembleSettings(deadline_ms=500, lateness_ms=1_500, late_delay_ms=200)
     stage = assemble_stage(settings)
     undisturbed = last_panes(run_stage(log, stage))
-    memos: dict[str, bytes] = {}
+    states: dict[tuple[str, str], pb.StageState] = {}
     emissions: list[Emission] = []
     committed = 0
     for _ in range(5):
-        partition = Partition(stage, 0, dict(memos))
+        partition = Partition(stage, 0, collect_saved(states.values()))
         stop = generator.randrange(committed, len(log) + 1)
         for entry in log[committed:stop]:
-            for emission in partition.feed(entry):
-                emissions.append(emission)
-                if emission.topic is STATE:
-                    memos[emission.message.key] = emission.message.payload
+            emissions += partition.feed(entry)
             if generator.random() < 0.1:
-                committed = max(committed, partition.needed_offset(entry.offset + 1))
-    partition = Partition(stage, 0, dict(memos))
+                for saved in partition.save():
+                    states[saved.message.key, saved.message.part] = saved.message
+                if generator.random() < 0.8:  # else killed between the two
+                    committed = max(committed, partition.needed_offset(entry.offset + 1))
+    partition = Partition(stage, 0, collect_saved(states.values()))
     for entry in log[committed:]:
         emissions += partition.feed(entry)
     emissions += partition.finish()

@@ -8,12 +8,13 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from infoplane.collector.drivers.memos import collect_saved
 from infoplane.collector.drivers.partition import Partition
 from infoplane.collector.drivers.replay import entry_of, run_stage
 from infoplane.collector.stage import Emission
 from infoplane.controller.watch import WatchSettings, watch_stage
 from infoplane.wire import infoplane_pb2 as pb
-from infoplane.wire.topics import RESULTS, STATE, VERDICTS, Names, run_key
+from infoplane.wire.topics import RESULTS, VERDICTS, Names, run_key
 
 METRIC = "von_neumann_entropy_nats"
 TAPS = tuple(f"{layer:02d}/block" for layer in range(6))
@@ -167,23 +168,30 @@ def test_a_new_attempt_begins_afresh():
 
 
 @pytest.mark.parametrize("stop", [3, 100, 241, 242, 250, 260])
-def test_a_restart_changes_no_verdict(stop):
+@pytest.mark.parametrize(("unsaved", "uncommitted"), [(0, 0), (1, 0), (0, 60), (17, 40)])
+def test_a_restart_changes_no_verdict(stop, unsaved, uncommitted):
+    """Killed at `stop`, with the state saved some messages before, and the offset committed before that."""
     emissions = run_of(44, fault_at(30, range(6), -0.2))
     entries = [entry_of(e, Names(), place) for place, e in enumerate(emissions)]
     wanted = verdicts(emissions)
-    memos: dict[str, bytes] = {}
     first = Partition(watch_stage(), 0)
     found = []
+    save_at = max(0, stop - unsaved)
+    states: list[pb.StageState] = []
     for entry in entries[:stop]:
-        for emission in first.feed(entry):
-            found.append(emission)
-            if emission.topic is STATE:
-                memos[emission.message.key] = emission.message.payload
-    second = Partition(watch_stage(), 0, memos)
-    for entry in entries[first.needed_offset(stop) :]:
+        if entry.offset == save_at:
+            states = [e.message for e in first.save()]
+        found += first.feed(entry)
+    if save_at == stop:
+        states = [e.message for e in first.save()]
+    second = Partition(watch_stage(), 0, collect_saved(states))
+    for entry in entries[max(0, save_at - uncommitted) :]:
         found += second.feed(entry)
-    issued = {e.message.id: e.message for e in found if e.topic is VERDICTS}
-    assert list(issued.values()) == wanted
+    issued = [e.message for e in found if e.topic is VERDICTS]
+    assert list({verdict.id: verdict for verdict in issued}.values()) == wanted
+    assert all(verdict in wanted for verdict in issued)
+    if not unsaved:
+        assert issued == wanted
 
 
 @pytest.mark.parametrize(

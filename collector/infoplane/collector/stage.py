@@ -7,7 +7,7 @@ it the time of its own log and publishes what it returns. The same log through a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
 from google.protobuf.message import Message
@@ -56,8 +56,12 @@ class Machine(Protocol[M_contra]):
         """Return the smallest log position that a restart must read again, None if none."""
         ...
 
-    def memo(self) -> bytes:
-        """Return what must outlive a restart besides the log from `needed_position` on; empty if nothing."""
+    def memo(self) -> Mapping[str, bytes]:
+        """Return what must outlive a restart besides the log from `needed_position` on, in named parts.
+
+        Asked for when a driver commits. Only parts that changed are written, and those that are gone are deleted, so
+        a large state is kept in parts that change one at a time.
+        """
         ...
 
     def to_bytes(self) -> bytes:
@@ -65,14 +69,28 @@ class Machine(Protocol[M_contra]):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """What an earlier life of a machine left: the parts of its memo, and how far it had read."""
+
+    parts: Mapping[str, bytes] = field(default_factory=dict)
+    offset: int = 0
+
+
 @dataclass(frozen=True)
 class Stage(Generic[M]):
-    """One stage: what it reads, how messages find their machine and how a machine begins."""
+    """One stage: what it reads, how messages find their machine and how a machine begins.
+
+    Attributes:
+        is_snapshot: the memo, a single part, is the machine's whole state, so messages before the offset saved with
+            it are not given to it again; otherwise the machine rebuilds itself from `needed_position` on.
+    """
 
     name: str
     reads: Topic
     message_type: type[M]
     key_of: Callable[[M], str]
     clock_of: Callable[[M, int], int]  # message, its timestamp -> milliseconds
-    begin: Callable[[str, bytes], Machine[M]]  # key, memo ("" = none)
+    begin: Callable[[str, Mapping[str, bytes]], Machine[M]]  # key, parts of the memo
     restore: Callable[[bytes], Machine[M]]
+    is_snapshot: bool = False

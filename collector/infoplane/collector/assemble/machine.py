@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from infoplane.collector.assemble import snapshot
@@ -17,6 +17,7 @@ from infoplane.wire import infoplane_pb2 as pb
 from infoplane.wire.topics import RECORDS, WINDOWS, run_key
 
 MAX_STEP = 1 << 53
+GONE = "gone"  # part of the memo
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +80,10 @@ class AssembleMachine:
             (w.position for a in self.attempts.values() for w in a.windows.values()), default=None
         )
 
-    def memo(self) -> bytes:
+    def memo(self) -> Mapping[str, bytes]:
         """Which windows are gone: a restart reads some of their records again and must not revive them."""
         gone = {str(number): a.expired_before for number, a in sorted(self.attempts.items())}
-        return json.dumps(gone).encode() if any(gone.values()) else b""
+        return {GONE: json.dumps(gone).encode()} if any(gone.values()) else {}
 
     # ------------------------------------------------------------ records
 
@@ -213,10 +214,10 @@ def assemble_stage(settings: AssembleSettings | None = None) -> Stage[pb.Record]
     """Return the ASSEMBLE stage: `records` in, `windows` out, keyed by (run, unit)."""
     chosen = settings or AssembleSettings()
 
-    def begin(key: str, memo: bytes) -> AssembleMachine:
+    def begin(key: str, saved: Mapping[str, bytes]) -> AssembleMachine:
         run, _, unit = key.partition("|")
         machine = AssembleMachine(run, unit, chosen)
-        for number, gone in json.loads(memo or b"{}").items():
+        for number, gone in json.loads(saved.get(GONE, b"{}")).items():
             machine.attempts[int(number)] = Attempt(pb.WindowRule(), Roster(0), [], {}, gone)
         return machine
 

@@ -18,7 +18,7 @@ from kafka.errors import KafkaError
 from kafka.structs import OffsetAndMetadata
 
 from infoplane.collector.drivers.client import client_settings
-from infoplane.collector.drivers.memos import read_memos
+from infoplane.collector.drivers.memos import read_saved
 from infoplane.collector.drivers.partition import Partition
 from infoplane.collector.drivers.pipeline_metrics import PipelineMetrics
 from infoplane.collector.settings import KafkaSection
@@ -204,11 +204,15 @@ class StageLoop(ConsumerRebalanceListener):  # type: ignore[misc]
     _lost: BaseException | None = None
 
     def _commit(self, consumer: Any, producer: Any) -> None:
-        """Flush outputs, then commit what no open window needs any more."""
-        producer.flush(timeout=30)
-        if self._lost is not None:
-            error, self._lost = self._lost, None
-            raise KafkaError(f"output lost: {error}")
+        """Flush outputs, then save the state, then commit what no open window needs any more.
+
+        In this order a crash in between only repeats work, and what was saved never knows more than was published.
+        """
+        self._flush(producer)
+        for partition in self._partitions.values():
+            for emission in partition.save():
+                self._send(producer, emission)
+        self._flush(producer)
         offsets = {}
         for number, partition in self._partitions.items():
             offset = partition.needed_offset(self._next.get(number, 0))
@@ -218,15 +222,21 @@ class StageLoop(ConsumerRebalanceListener):  # type: ignore[misc]
         if offsets:
             consumer.commit(offsets, timeout_ms=10_000)
 
+    def _flush(self, producer: Any) -> None:
+        producer.flush(timeout=30)
+        if self._lost is not None:
+            error, self._lost = self._lost, None
+            raise KafkaError(f"output lost: {error}")
+
     # ------------------------------------------------------------ rebalance
 
     def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:
         """Begin fresh partitions, with what earlier owners saved."""
         numbers = [where.partition for where in assigned]
         if numbers:
-            memos = read_memos(self._kafka, self._stage.name)
+            saved = read_saved(self._kafka, self._stage.name)
             for number in numbers:
-                self._partitions[number] = Partition(self._stage, number, memos)
+                self._partitions[number] = Partition(self._stage, number, saved)
 
     def on_partitions_revoked(self, revoked: Iterable[Any]) -> None:
         """Drop state: the next owner rebuilds it from the log."""

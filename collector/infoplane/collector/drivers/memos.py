@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from kafka import KafkaConsumer, TopicPartition
 
 from infoplane.collector.drivers.client import client_settings
 from infoplane.collector.settings import KafkaSection
+from infoplane.collector.stage import Saved
 from infoplane.wire import DecodeError, decode
 from infoplane.wire import infoplane_pb2 as pb
 from infoplane.wire.topics import STATE
@@ -19,14 +21,14 @@ QUIET_S = 0.5
 LIMIT_S = 30.0
 
 
-def read_memos(kafka: KafkaSection, stage: str) -> dict[str, bytes]:
-    """Return the newest memo of every key of `stage`.
+def read_saved(kafka: KafkaSection, stage: str) -> dict[str, Saved]:
+    """Return what `stage` saved last of every key.
 
     Reads the compacted topic from its beginning until all partitions are at their high-water mark; a topic that is
     empty answers nothing for half a second.
     """
     topic = kafka.names.of(STATE)
-    memos: dict[str, bytes] = {}
+    states: dict[tuple[str, str], pb.StageState] = {}
     consumer = KafkaConsumer(**client_settings(kafka), group_id=None, fetch_max_wait_ms=50)
     try:
         places = [
@@ -39,7 +41,7 @@ def read_memos(kafka: KafkaSection, stage: str) -> dict[str, bytes]:
             for messages in consumer.poll(timeout_ms=50).values():
                 quiet_since = time.monotonic()
                 for message in messages:
-                    _take(memos, stage, message)
+                    _take(states, stage, message)
             ends = {where: consumer.highwater(where) for where in places}
             if all(end is not None and consumer.position(w) >= end for w, end in ends.items()):
                 break
@@ -48,14 +50,26 @@ def read_memos(kafka: KafkaSection, stage: str) -> dict[str, bytes]:
                 began = time.monotonic()
     finally:
         consumer.close(autocommit=False, timeout_ms=1_000)
-    return memos
+    return collect_saved(states.values())
 
 
-def _take(memos: dict[str, bytes], stage: str, message: Any) -> None:
+def collect_saved(states: Iterable[pb.StageState]) -> dict[str, Saved]:
+    """Group the newest state of every part by key; a part with an empty payload is forgotten."""
+    parts: dict[str, dict[str, bytes]] = {}
+    offsets: dict[str, int] = {}
+    for state in states:
+        kept = parts.setdefault(state.key, {})
+        if state.payload:
+            kept[state.part] = state.payload
+        offsets[state.key] = max(offsets.get(state.key, 0), state.offset)
+    return {key: Saved(kept, offsets[key]) for key, kept in parts.items()}
+
+
+def _take(states: dict[tuple[str, str], pb.StageState], stage: str, message: Any) -> None:
     try:
         state = decode(message.value or b"", pb.StageState)
     except DecodeError as error:
         _log.warning("offset %d of %s: %s", message.offset, message.topic, error)
         return
     if state.stage == stage:
-        memos[state.key] = state.payload
+        states[state.key, state.part] = state

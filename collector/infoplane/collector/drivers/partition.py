@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 
 from google.protobuf.message import Message
 
-from infoplane.collector.stage import Emission, Machine, Stage
+from infoplane.collector.stage import Emission, Machine, Saved, Stage
 from infoplane.wire import DecodeError, decode
 from infoplane.wire import infoplane_pb2 as pb
 from infoplane.wire.log import LogEntry
@@ -29,26 +29,29 @@ class Keyed(Generic[M]):
 
     machine: Machine[M]
     clock_ms: int = 0
-    memo: bytes = b""
+    saved: Mapping[str, bytes] = field(default_factory=dict)
+    through: int = 0  # a snapshot holds what stands before this offset
 
 
 @dataclass(slots=True)
 class Partition(Generic[M]):
     """Runs a stage over the messages of one partition, in order.
 
-    `memos` holds, by key, what an earlier life saved; `infoplane.collector.stage.Machine.memo`.
+    `saved` holds, by key, what an earlier life left; `infoplane.collector.stage.Machine.memo`.
     """
 
     stage: Stage[M]
     number: int
-    memos: Mapping[str, bytes] = field(default_factory=dict)
+    saved: Mapping[str, Saved] = field(default_factory=dict)
     machines: dict[str, Keyed[M]] = field(default_factory=dict)
     messages: int = 0
     dead: int = 0
+    next_offset: int = 0
 
     def feed(self, entry: LogEntry) -> Iterator[Emission]:
         """Take in one message; yields what it and the timers before it produced."""
         self.messages += 1
+        self.next_offset = entry.offset + 1
         try:
             message = decode(entry.value, self.stage.message_type)
             key = self.stage.key_of(message)
@@ -56,6 +59,8 @@ class Partition(Generic[M]):
             yield self._dead_letter(entry, error)
             return
         keyed = self._keyed(key)
+        if entry.offset < keyed.through:
+            return
         yield from self._advance(keyed, self.stage.clock_of(message, entry.timestamp_ms))
         try:
             yield from keyed.machine.add(message, keyed.clock_ms, entry.offset)
@@ -65,13 +70,11 @@ class Partition(Generic[M]):
             # A message that trips a defect must not stop the others: it is kept, with its reason.
             _log.exception("%s failed on offset %d", self.stage.name, entry.offset)
             yield self._dead_letter(entry, DecodeError("error", str(error)))
-        yield from self._save(key, keyed)
 
     def idle(self, now_ms: int) -> Iterator[Emission]:
         """Advance every clock to `now_ms`: the reader has read all there is."""
-        for key, keyed in list(self.machines.items()):
+        for keyed in list(self.machines.values()):
             yield from self._advance(keyed, now_ms)
-            yield from self._save(key, keyed)
 
     def due_ms(self) -> int | None:
         """Return when the next timer of any key is due, None if there is none."""
@@ -83,6 +86,16 @@ class Partition(Generic[M]):
         while (due := self.due_ms()) is not None:
             yield from self.idle(due)
 
+    def save(self) -> Iterator[Emission]:
+        """Yield what of the memos changed since the last call; write it before `needed_offset` is committed."""
+        for key, keyed in self.machines.items():
+            parts = keyed.machine.memo()
+            for name in sorted({*parts, *keyed.saved}):
+                payload = parts.get(name, b"")
+                if payload != keyed.saved.get(name, b""):
+                    yield self._state(key, name, payload)
+            keyed.saved = dict(parts)
+
     def needed_offset(self, next_offset: int) -> int:
         """Return the offset from which a restart must read, `next_offset` if it needs nothing older."""
         needs = (keyed.machine.needed_position() for keyed in self.machines.values())
@@ -91,8 +104,9 @@ class Partition(Generic[M]):
     def _keyed(self, key: str) -> Keyed[M]:
         keyed = self.machines.get(key)
         if keyed is None:
-            memo = self.memos.get(key, b"")
-            keyed = Keyed(self.stage.begin(key, memo), memo=memo)
+            saved = self.saved.get(key, Saved())
+            through = saved.offset if self.stage.is_snapshot else 0
+            keyed = Keyed(self.stage.begin(key, saved.parts), saved=saved.parts, through=through)
             self.machines[key] = keyed
         return keyed
 
@@ -105,12 +119,12 @@ class Partition(Generic[M]):
                 raise RuntimeError(f"a timer of {self.stage.name} does not settle")
         keyed.clock_ms = max(keyed.clock_ms, clock_ms)
 
-    def _save(self, key: str, keyed: Keyed[M]) -> Iterator[Emission]:
-        memo = keyed.machine.memo()
-        if memo != keyed.memo:
-            keyed.memo = memo
-            state = pb.StageState(stage=self.stage.name, key=key, version=1, payload=memo)
-            yield Emission(STATE, f"{self.stage.name}|{key}".encode(), state)
+    def _state(self, key: str, part: str, payload: bytes) -> Emission:
+        stage = self.stage.name
+        state = pb.StageState(
+            stage=stage, key=key, part=part, version=1, payload=payload, offset=self.next_offset
+        )
+        return Emission(STATE, f"{stage}|{key}|{part}".encode(), state)
 
     def _dead_letter(self, entry: LogEntry, error: DecodeError) -> Emission:
         self.dead += 1

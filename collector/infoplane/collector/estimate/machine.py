@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from infoplane.collector.estimate import snapshot
@@ -14,6 +14,8 @@ from infoplane.collector.metrics.registry import METRICS
 from infoplane.collector.stage import Emission, Stage
 from infoplane.wire import infoplane_pb2 as pb
 from infoplane.wire.topics import LATEST, RESULTS, WINDOWS, run_key, series_key
+
+GONE = "gone"  # part of the memo
 
 
 @dataclass(slots=True)
@@ -65,10 +67,10 @@ class EstimateMachine:
             (w.position for a in self.attempts.values() for w in a.windows.values()), default=None
         )
 
-    def memo(self) -> bytes:
+    def memo(self) -> Mapping[str, bytes]:
         """Which windows are gone."""
         gone = {str(number): a.expired_before for number, a in sorted(self.attempts.items())}
-        return json.dumps(gone).encode() if any(gone.values()) else b""
+        return {GONE: json.dumps(gone).encode()} if any(gone.values()) else {}
 
     def to_bytes(self) -> bytes:
         """Return the whole state, versioned."""
@@ -146,9 +148,9 @@ def estimate_stage(settings: EstimateSettings | None = None) -> Stage[pb.WindowP
     """Return the ESTIMATE stage: `windows` in, `results` and `latest` out, keyed by run."""
     chosen = settings or EstimateSettings(METRICS)
 
-    def begin(key: str, memo: bytes) -> EstimateMachine:
+    def begin(key: str, saved: Mapping[str, bytes]) -> EstimateMachine:
         machine = EstimateMachine(key, chosen)
-        for number, gone in json.loads(memo or b"{}").items():
+        for number, gone in json.loads(saved.get(GONE, b"{}")).items():
             machine.attempts[int(number)] = RunAttempt(expired_before=gone, closed_through=gone - 1)
         return machine
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 from infoplane.collector.stage import Emission, Stage
 from infoplane.collector.taps import FIRST
@@ -12,10 +12,18 @@ from infoplane.controller.watch.family import Family
 from infoplane.controller.watch.latch import Latch
 from infoplane.controller.watch.limits import DEFAULT_LIMITS, NONFINITE, Limit
 from infoplane.controller.watch.sentences import change_verdict, limit_verdict
-from infoplane.controller.watch.snapshot import WatchState, dump, largest_since, load, note
+from infoplane.controller.watch.snapshot import (
+    Gathering,
+    WatchState,
+    dump,
+    largest_since,
+    load,
+    note,
+)
 from infoplane.wire import infoplane_pb2 as pb
 from infoplane.wire.topics import RESULTS, VERDICTS, run_key
 
+STATE = "state"  # the one part of the memo
 PLAN_METRIC = "training_announced"
 PLAN_STREAM = "learning_rate"
 INPUT_METRIC = (
@@ -38,17 +46,6 @@ class WatchSettings:
 
 
 @dataclass(slots=True)
-class Gathering:
-    """Values of one metric in one window while they come in."""
-
-    metric: str
-    window: int
-    position: int
-    head: pb.Result
-    values: dict[str, float] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
 class WatchMachine:
     """Judges final panes, window by window. A late pane is history: it never issues a verdict again.
 
@@ -57,8 +54,6 @@ class WatchMachine:
 
     state: WatchState
     settings: WatchSettings
-    gathering: Gathering | None = None
-    saved: bytes = b""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -72,14 +67,15 @@ class WatchMachine:
         if result.attempt > self.state.attempt:
             self._begin_attempt(result.attempt)
         verdicts = list(self._judge_before(result, clock_ms))
-        self.state.spans[result.window] = result.first_step
         labels = {label.name: label.value for label in result.labels}
         if result.metric == PLAN_METRIC and labels.get("stream") == PLAN_STREAM:
             self.state.plan = None if result.undefined else result.value
         if self._watched(result, labels):
-            if self.gathering is None:
-                self.gathering = Gathering(result.metric, result.window, position, result)
-            self.gathering.values[labels["tap"]] = math.nan if result.undefined else result.value
+            self.state.spans[result.window] = result.first_step
+            if self.state.gathering is None:
+                self.state.gathering = Gathering(result)
+            value = math.nan if result.undefined else result.value
+            self.state.gathering.values[labels["tap"]] = value
         verdicts += self._check_limits(result, clock_ms)
         return [Emission(VERDICTS, run_key(self.state.run), verdict) for verdict in verdicts]
 
@@ -92,22 +88,21 @@ class WatchMachine:
         return None
 
     def needed_position(self) -> int | None:
-        """First result of the metric that is still being gathered."""
-        return self.gathering.position if self.gathering else None
+        """Nothing: the memo is the whole state."""
+        return None
 
-    def memo(self) -> bytes:
-        """The whole state as of the last judgement: what came since is read again."""
-        return self.saved
+    def memo(self) -> Mapping[str, bytes]:
+        """The whole state."""
+        return {STATE: self.to_bytes()}
 
     def to_bytes(self) -> bytes:
-        """Return the whole state but for the metric that is being gathered, versioned."""
+        """Return the whole state, versioned."""
         return dump(self.state)
 
     # ------------------------------------------------------------ judging
 
     def _begin_attempt(self, attempt: int) -> None:
         self.state = WatchState(self.state.run, attempt, counts=self.state.counts)
-        self.gathering = None
 
     def _watched(self, result: pb.Result, labels: dict[str, str]) -> bool:
         tap = labels.get("tap", "")
@@ -119,11 +114,11 @@ class WatchMachine:
 
     def _judge_before(self, result: pb.Result, clock_ms: int) -> Iterator[pb.Verdict]:
         """Judge what was gathered once `result` belongs to another metric or window."""
-        gathered = self.gathering
+        state = self.state
+        gathered = state.gathering
         if gathered is None or (gathered.metric, gathered.window) == (result.metric, result.window):
             return
-        self.gathering = None
-        state = self.state
+        state.gathering = None
         embedding = gathered.values.pop(FIRST, math.nan)
         if gathered.metric == INPUT_METRIC:
             note(state.input_scores, gathered.window, state.input.add(embedding, state.plan))
@@ -145,7 +140,6 @@ class WatchMachine:
             )
         for window in [w for w in self.state.spans if w < gathered.window - 2 * self.settings.of]:
             del self.state.spans[window]
-        self.saved = dump(self.state)
 
     def _family(self) -> Family:
         latch = Latch(self.settings.agree, self.settings.of, self.settings.cooldown_windows)
@@ -174,10 +168,10 @@ def watch_stage(settings: WatchSettings | None = None) -> Stage[pb.Result]:
     chosen = settings or WatchSettings()
 
     def restore(data: bytes) -> WatchMachine:
-        return WatchMachine(load(data), chosen, saved=data)
+        return WatchMachine(load(data), chosen)
 
-    def begin(key: str, memo: bytes) -> WatchMachine:
-        return restore(memo) if memo else WatchMachine(WatchState(key), chosen)
+    def begin(key: str, saved: Mapping[str, bytes]) -> WatchMachine:
+        return restore(saved[STATE]) if STATE in saved else WatchMachine(WatchState(key), chosen)
 
     return Stage(
         name="watch",
@@ -187,4 +181,5 @@ def watch_stage(settings: WatchSettings | None = None) -> Stage[pb.Result]:
         clock_of=lambda result, timestamp_ms: result.clock_ms,
         begin=begin,
         restore=restore,
+        is_snapshot=True,
     )

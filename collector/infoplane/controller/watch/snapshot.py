@@ -1,4 +1,4 @@
-"""The saved form of a WATCH machine: JSON alone, since it is only counts and series."""
+"""The saved form of a WATCH machine: JSON, since it is only counts and series, and the result being gathered."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from infoplane.collector.packing import pack, unpack
 from infoplane.controller.watch.change import MEMORY, ChangeScore
 from infoplane.controller.watch.family import Family
 from infoplane.controller.watch.latch import Latch
+from infoplane.wire import infoplane_pb2 as pb
 
-VERSION = 1
+VERSION = 2
 
 
 Scores = deque[tuple[int, float]]  # (window, score)
@@ -30,12 +31,31 @@ def largest_since(scores: Scores, window: int) -> float:
 
 
 @dataclass(slots=True)
+class Gathering:
+    """Values of one metric in one window while they come in; `head` is the first of them."""
+
+    head: pb.Result
+    values: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def metric(self) -> str:
+        """Name of the metric."""
+        return self.head.metric
+
+    @property
+    def window(self) -> int:
+        """Index of the window."""
+        return self.head.window
+
+
+@dataclass(slots=True)
 class WatchState:
     """Everything of one run that outlives a window."""
 
     run: str
     attempt: int = 0
     families: dict[str, Family] = field(default_factory=dict)
+    gathering: Gathering | None = None
     plan: float | None = None
     broken: dict[str, int] = field(
         default_factory=dict
@@ -49,6 +69,8 @@ class WatchState:
 
 def dump(state: WatchState) -> bytes:
     """Return the state as bytes."""
+    gathering = state.gathering
+    chunks = [gathering.head.SerializeToString(deterministic=True)] if gathering else []
     head = {
         "run": state.run,
         "attempt": state.attempt,
@@ -60,8 +82,10 @@ def dump(state: WatchState) -> bytes:
         "input_scores": list(state.input_scores),
         "block_scores": list(state.block_scores),
         "families": {name: _dump_family(family) for name, family in state.families.items()},
+        # JSON as Python writes it knows NaN, which a value that is undefined has.
+        "gathered": gathering.values if gathering else None,
     }
-    return pack("watch", VERSION, head, [])
+    return pack("watch", VERSION, head, chunks)
 
 
 def load(data: bytes) -> WatchState:
@@ -70,8 +94,10 @@ def load(data: bytes) -> WatchState:
     Raises:
         DecodeError: another version, or not such a state.
     """
-    head, _ = unpack("watch", VERSION, data)
+    head, chunks = unpack("watch", VERSION, data)
+    gathering = Gathering(pb.Result.FromString(chunks[0]), head["gathered"]) if chunks else None
     return WatchState(
+        gathering=gathering,
         run=head["run"],
         attempt=head["attempt"],
         families={name: _load_family(family) for name, family in head["families"].items()},
