@@ -1,8 +1,9 @@
-"""How tap names order and which layer they belong to."""
+"""How tap and unit names are built: which layer a tap belongs to, how taps order, what is a stream of events."""
 
 from __future__ import annotations
 
 FIRST = "embed"
+UNIT_PREFIX = "events/"  # of the unit of a stream of events
 
 
 def layer_of(tap: str) -> str:

@@ -67,20 +67,25 @@ def replay_log(
         | "paths" >> beam.Create([str(path) for path in paths])
         | "read" >> beam.FlatMap(lambda path: read_log(Path(path)))
     )
-    outputs = []
+    sources, outputs = [log], []
     for factory in stages:
         stage = factory()
         topic = chosen.of(stage.reads)
-        made = (
-            log
-            | f"{stage.name}: its topic"
+        inputs = [
+            source
+            | f"{stage.name}: its topic {place}"
             >> beam.Filter(lambda entry, topic=topic: entry.topic == topic)
+            for place, source in enumerate(sources)
+        ]
+        made = (
+            inputs
+            | f"{stage.name}: all inputs" >> beam.Flatten()
             | f"{stage.name}: by key" >> beam.Map(lambda entry: (entry.key, entry))
             | f"{stage.name}: together" >> beam.GroupByKey()
             | f"{stage.name}: run" >> beam.ParDo(RunStage(factory, chosen.prefix))
         )
         outputs.append(made)
-        log = made | f"{stage.name}: order" >> beam.Map(_ordered_by_clock)
+        sources.append(made | f"{stage.name}: order" >> beam.Map(_ordered_by_clock))
     return outputs | "all outputs" >> beam.Flatten()
 
 

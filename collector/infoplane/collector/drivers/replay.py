@@ -6,6 +6,7 @@ end of the log fires all timers.
 
 from __future__ import annotations
 
+import dataclasses
 import heapq
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,7 +16,7 @@ from infoplane.collector.drivers.partition import Partition
 from infoplane.collector.stage import Emission, Stage
 from infoplane.wire import encode
 from infoplane.wire.log import LogEntry
-from infoplane.wire.topics import Names, Topic
+from infoplane.wire.topics import Names
 
 
 def entry_of(emission: Emission, names: Names, offset: int) -> LogEntry:
@@ -40,12 +41,18 @@ def replay(
     """
     chosen = names or Names()
     log: dict[str, list[LogEntry]] = defaultdict(list)
+    made: dict[str, list[list[LogEntry]]] = defaultdict(list)  # topic -> what each stage wrote
     for entry in entries:
         log[entry.topic].append(entry)
     for stage in stages:
-        for emission in run_stage(log[chosen.of(stage.reads)], stage):
+        topic = chosen.of(stage.reads)
+        written: dict[str, list[LogEntry]] = defaultdict(list)
+        for emission in run_stage([*log[topic], *side_by_side(made[topic])], stage):
             yield emission
-            _append(log, emission, chosen)
+            own = written[chosen.of(emission.topic)]
+            own.append(entry_of(emission, chosen, len(own)))
+        for name, own in written.items():
+            made[name].append(own)
 
 
 def run_stage(entries: Iterable[LogEntry], stage: Stage[Any]) -> Iterator[Emission]:
@@ -76,7 +83,15 @@ def in_time_order(entries: Iterable[LogEntry]) -> Iterator[LogEntry]:
     return (entry for _, _, entry in merged)
 
 
-def _append(log: dict[str, list[LogEntry]], emission: Emission, names: Names) -> None:
-    topic: Topic = emission.topic
-    entries = log[names.of(topic)]
-    entries.append(entry_of(emission, names, len(entries)))
+def side_by_side(writers: Sequence[Sequence[LogEntry]]) -> list[LogEntry]:
+    """Merge what several stages wrote to one topic by time: a log that one shared partition could have had."""
+    timed = [_timed(entries) for entries in writers]
+    merged = heapq.merge(*timed, key=lambda pair: pair[0])
+    return [dataclasses.replace(entry, offset=place) for place, (_, entry) in enumerate(merged)]
+
+
+def _timed(entries: Iterable[LogEntry]) -> Iterator[tuple[int, LogEntry]]:
+    clock = 0
+    for entry in entries:
+        clock = max(clock, entry.timestamp_ms)
+        yield clock, entry

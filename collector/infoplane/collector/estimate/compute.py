@@ -26,6 +26,7 @@ class EstimateSettings:
     join_deadline_ms: int = 60_000
     retain_windows: int = 4
     retain_ms: int = 600_000
+    horizon_events: int = 50_000
     device: str = "cpu"
     off: frozenset[str] = frozenset()
     cadence: Mapping[str, int] = field(default_factory=dict)

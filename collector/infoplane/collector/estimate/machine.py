@@ -8,34 +8,42 @@ from dataclasses import dataclass, field
 
 from infoplane.collector.estimate import snapshot
 from infoplane.collector.estimate.compute import EstimateSettings, results_of
+from infoplane.collector.estimate.history import EventHistory, panes_of_memo, whole_panes
 from infoplane.collector.estimate.join import JoinedWindow, RunAttempt
 from infoplane.collector.estimate.view import WindowView
 from infoplane.collector.metrics.registry import METRICS
 from infoplane.collector.stage import Emission, Stage
+from infoplane.collector.taps import UNIT_PREFIX
 from infoplane.wire import infoplane_pb2 as pb
 from infoplane.wire.topics import LATEST, RESULTS, WINDOWS, run_key, series_key
 
 GONE = "gone"  # part of the memo
+JOINED = ""  # lane of the units that are joined
 
 
 @dataclass(slots=True)
 class EstimateMachine:
     """Joins the units of each window, in order, and publishes every estimate.
 
+    Streams of events have windows of their own that nothing is joined with: each is a lane beside the joined one.
+
     Cost: one computation per metric and window; a late pane of a retained window costs another.
     """
 
     run: str
     settings: EstimateSettings
-    attempts: dict[int, RunAttempt] = field(default_factory=dict)
+    lanes: dict[str, dict[int, RunAttempt]] = field(default_factory=dict)
+    histories: dict[str, EventHistory] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
 
     def add(self, pane: pb.WindowPane, clock_ms: int, position: int) -> list[Emission]:
         """Take in one part of a pane; see `infoplane.collector.stage.Machine`."""
-        newest = max(self.attempts, default=0)
-        if pane.attempt < newest and pane.attempt not in self.attempts:
+        lane = pane.unit if pane.unit.startswith(UNIT_PREFIX) else JOINED
+        attempts = self.lanes.setdefault(lane, {})
+        newest = max(attempts, default=0)
+        if pane.attempt < newest and pane.attempt not in attempts:
             return self._ignore("stale_attempt")
-        attempt = self.attempts.setdefault(pane.attempt, RunAttempt())
+        attempt = attempts.setdefault(pane.attempt, RunAttempt())
         if pane.window < attempt.expired_before:
             return self._ignore("too_late")
         window = attempt.windows.get(pane.window)
@@ -52,7 +60,7 @@ class EstimateMachine:
     def due_ms(self) -> int | None:
         """Join deadline of the oldest open window, as windows close in order, or end of a retention."""
         dues = []
-        for attempt in self.attempts.values():
+        for attempt in self._attempts():
             windows = attempt.windows.values()
             front = min((w for w in windows if not w.closed), key=_index, default=None)
             if front is not None:
@@ -63,46 +71,84 @@ class EstimateMachine:
 
     def needed_position(self) -> int | None:
         """First pane of the oldest window that is open or retained."""
-        return min(
-            (w.position for a in self.attempts.values() for w in a.windows.values()), default=None
-        )
+        return min((w.position for a in self._attempts() for w in a.windows.values()), default=None)
 
     def memo(self) -> Mapping[str, bytes]:
-        """Which windows are gone."""
-        gone = {str(number): a.expired_before for number, a in sorted(self.attempts.items())}
-        return {GONE: json.dumps(gone).encode()} if any(gone.values()) else {}
+        """Which windows are gone, and the events that are kept."""
+        gone = {
+            lane: {str(number): a.expired_before for number, a in sorted(attempts.items())}
+            for lane, attempts in sorted(self.lanes.items())
+        }
+        parts = {GONE: json.dumps(gone).encode()} if gone else {}
+        for unit, history in self.histories.items():
+            parts |= history.memo(unit)
+        return parts
 
     def to_bytes(self) -> bytes:
         """Return the whole state, versioned."""
-        return snapshot.dump(self.run, self.attempts, self.counts)
+        kept = [pane for history in self.histories.values() for pane in history.all()]
+        return snapshot.dump(self.run, self.lanes, kept, self.counts)
 
     @classmethod
     def from_bytes(cls, data: bytes, settings: EstimateSettings) -> EstimateMachine:
         """Return the machine whose `to_bytes` gave `data`; raises DecodeError."""
-        run, attempts, counts = snapshot.load(data)
-        return cls(run, settings, attempts, counts)
+        run, lanes, kept, counts = snapshot.load(data)
+        machine = cls(run, settings, lanes, counts=counts)
+        for panes in whole_panes(kept):
+            machine._history(panes[0].unit).put(panes)
+        return machine
+
+    @classmethod
+    def from_memo(
+        cls, run: str, saved: Mapping[str, bytes], settings: EstimateSettings
+    ) -> EstimateMachine:
+        """Return a machine that goes on where one with this memo stood; open windows come from the log."""
+        machine = cls(run, settings)
+        for lane, gone in json.loads(saved.get(GONE, b"{}")).items():
+            machine.lanes[lane] = {
+                int(number): RunAttempt(expired_before=before, closed_through=before - 1)
+                for number, before in gone.items()
+            }
+        for panes in panes_of_memo(saved):
+            machine._history(panes[0].unit).put(panes)
+        return machine
 
     # ------------------------------------------------------------ windows
 
+    def _attempts(self) -> Iterator[RunAttempt]:
+        for attempts in self.lanes.values():
+            yield from attempts.values()
+
+    def _history(self, unit: str) -> EventHistory:
+        settings = self.settings
+        fresh = EventHistory(settings.horizon_events, settings.retain_windows)
+        return self.histories.setdefault(unit, fresh)
+
     def _advance(self, clock_ms: int, corrected: JoinedWindow | None) -> Iterator[Emission]:
-        newest = max(self.attempts, default=0)
-        for number, attempt in sorted(self.attempts.items()):
-            if corrected is not None and attempt.windows.get(corrected.index) is corrected:
-                corrected.late_index += 1
-                yield from self._publish(attempt, corrected, clock_ms)
-            for index in sorted(attempt.windows):
-                window = attempt.windows[index]
-                if window.closed:
-                    continue
-                if not (number < newest or window.ready or self._overdue(window, clock_ms)):
-                    break  # windows close in order
-                window.closed_ms = clock_ms
-                attempt.closed_through = max(attempt.closed_through, index)
-                if window.whole:
-                    yield from self._publish(attempt, window, clock_ms)
-            self._expire(attempt, clock_ms, outdated=number < newest)
-        for number in [n for n, a in self.attempts.items() if n < newest and not a.windows]:
-            del self.attempts[number]
+        for lane, attempts in sorted(self.lanes.items()):
+            newest = max(attempts, default=0)
+            for number, attempt in sorted(attempts.items()):
+                if corrected is not None and attempt.windows.get(corrected.index) is corrected:
+                    corrected.late_index += 1
+                    yield from self._publish(lane, attempt, corrected, clock_ms)
+                yield from self._close(lane, attempt, clock_ms, outdated=number < newest)
+                self._expire(attempt, clock_ms, outdated=number < newest)
+            for number in [n for n, a in attempts.items() if n < newest and not a.windows]:
+                del attempts[number]
+
+    def _close(
+        self, lane: str, attempt: RunAttempt, clock_ms: int, *, outdated: bool
+    ) -> Iterator[Emission]:
+        for index in sorted(attempt.windows):
+            window = attempt.windows[index]
+            if window.closed:
+                continue
+            if not (outdated or window.ready or self._overdue(window, clock_ms)):
+                return  # windows close in order
+            window.closed_ms = clock_ms
+            attempt.closed_through = max(attempt.closed_through, index)
+            if window.whole:
+                yield from self._publish(lane, attempt, window, clock_ms)
 
     def _overdue(self, window: JoinedWindow, clock_ms: int) -> bool:
         return clock_ms >= window.opened_ms + self.settings.join_deadline_ms
@@ -123,9 +169,9 @@ class EstimateMachine:
             attempt.expired_before = max(attempt.expired_before, index + 1)
 
     def _publish(
-        self, attempt: RunAttempt, window: JoinedWindow, clock_ms: int
+        self, lane: str, attempt: RunAttempt, window: JoinedWindow, clock_ms: int
     ) -> Iterator[Emission]:
-        view = WindowView.of_panes(window.panes(), window.missing())
+        view = self._view(lane, window)
         kind = pb.LATE if window.late_index else pb.FINAL
         pane = pb.Pane(kind=kind, index=window.late_index)
         is_newest = window.index == attempt.closed_through
@@ -134,6 +180,14 @@ class EstimateMachine:
             if is_newest:
                 labels = tuple((label.name, label.value) for label in result.labels)
                 yield Emission(LATEST, series_key(self.run, result.metric, labels), result)
+
+    def _view(self, lane: str, window: JoinedWindow) -> WindowView:
+        panes = list(window.panes())
+        if lane == JOINED:
+            return WindowView.of_panes(panes, window.missing())
+        history = self._history(lane)
+        history.put(panes)
+        return WindowView.of_events(panes, history.through(panes[0].attempt, panes[0].window))
 
     def _ignore(self, what: str) -> list[Emission]:
         self.counts[what] = self.counts.get(what, 0) + 1
@@ -148,18 +202,12 @@ def estimate_stage(settings: EstimateSettings | None = None) -> Stage[pb.WindowP
     """Return the ESTIMATE stage: `windows` in, `results` and `latest` out, keyed by run."""
     chosen = settings or EstimateSettings(METRICS)
 
-    def begin(key: str, saved: Mapping[str, bytes]) -> EstimateMachine:
-        machine = EstimateMachine(key, chosen)
-        for number, gone in json.loads(saved.get(GONE, b"{}")).items():
-            machine.attempts[int(number)] = RunAttempt(expired_before=gone, closed_through=gone - 1)
-        return machine
-
     return Stage(
         name="estimate",
         reads=WINDOWS,
         message_type=pb.WindowPane,
         key_of=lambda pane: pane.run,
         clock_of=lambda pane, timestamp_ms: pane.clock_ms,
-        begin=begin,
+        begin=lambda key, saved: EstimateMachine.from_memo(key, saved, chosen),
         restore=lambda data: EstimateMachine.from_bytes(data, chosen),
     )

@@ -2,56 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from infoplane.collector.estimate.join import JoinedWindow, RunAttempt
 from infoplane.collector.packing import pack, unpack
 from infoplane.wire import infoplane_pb2 as pb
 
-VERSION = 1
+VERSION = 2
+Lanes = Mapping[str, Mapping[int, RunAttempt]]
 
 
-def dump(run: str, attempts: Mapping[int, RunAttempt], counts: Mapping[str, int]) -> bytes:
-    """Return the state of a machine."""
-    panes: list[bytes] = []
-    dumped = {}
-    for number, attempt in sorted(attempts.items()):
-        windows = []
-        for window in attempt.windows.values():
-            parts = [part.SerializeToString(deterministic=True) for part in _parts(window)]
-            panes += parts
-            windows.append({**_head(window), "parts": len(parts)})
-        dumped[str(number)] = {
-            "closed_through": attempt.closed_through,
-            "expired_before": attempt.expired_before,
-            "windows": windows,
-        }
-    return pack(
-        "estimate", VERSION, {"run": run, "attempts": dumped, "counts": dict(counts)}, panes
-    )
+def dump(run: str, lanes: Lanes, kept: Sequence[pb.WindowPane], counts: Mapping[str, int]) -> bytes:
+    """Return the state of a machine; `kept` are the panes of its histories."""
+    chunks: list[bytes] = []
+    dumped = {
+        lane: {str(number): _dump_attempt(attempt, chunks) for number, attempt in attempts.items()}
+        for lane, attempts in lanes.items()
+    }
+    chunks += [pane.SerializeToString(deterministic=True) for pane in kept]
+    head = {"run": run, "lanes": dumped, "kept": len(kept), "counts": dict(counts)}
+    return pack("estimate", VERSION, head, chunks)
 
 
-def load(data: bytes) -> tuple[str, dict[int, RunAttempt], dict[str, int]]:
+def load(
+    data: bytes,
+) -> tuple[str, dict[str, dict[int, RunAttempt]], list[pb.WindowPane], dict[str, int]]:
     """Return what `dump` was given.
 
     Raises:
         DecodeError: another version, or not such a state.
     """
     head, chunks = unpack("estimate", VERSION, data)
-    panes = iter(chunks)
-    attempts = {}
-    for number, dumped in head["attempts"].items():
-        attempt = RunAttempt({}, dumped["closed_through"], dumped["expired_before"])
-        for entry in dumped["windows"]:
-            window = JoinedWindow(entry["index"], entry["position"], entry["opened_ms"])
-            for _ in range(entry["parts"]):
-                window.add(pb.WindowPane.FromString(next(panes)))
-            window.units = entry["units"]
-            window.closed_ms, window.late_index = entry["closed_ms"], entry["late_index"]
-            attempt.windows[window.index] = window
-        attempts[int(number)] = attempt
-    return head["run"], attempts, head["counts"]
+    panes = map(pb.WindowPane.FromString, chunks)
+    lanes = {
+        lane: {int(number): _load_attempt(dumped, panes) for number, dumped in attempts.items()}
+        for lane, attempts in head["lanes"].items()
+    }
+    return head["run"], lanes, list(panes), head["counts"]
+
+
+def _dump_attempt(attempt: RunAttempt, chunks: list[bytes]) -> dict[str, Any]:
+    windows = []
+    for window in attempt.windows.values():
+        parts = [part.SerializeToString(deterministic=True) for part in _parts(window)]
+        chunks += parts
+        windows.append({**_head(window), "parts": len(parts)})
+    return {
+        "closed_through": attempt.closed_through,
+        "expired_before": attempt.expired_before,
+        "windows": windows,
+    }
+
+
+def _load_attempt(dumped: Mapping[str, Any], panes: Iterator[pb.WindowPane]) -> RunAttempt:
+    attempt = RunAttempt({}, dumped["closed_through"], dumped["expired_before"])
+    for entry in dumped["windows"]:
+        window = JoinedWindow(entry["index"], entry["position"], entry["opened_ms"])
+        for _ in range(entry["parts"]):
+            window.add(next(panes))
+        window.units = entry["units"]
+        window.closed_ms, window.late_index = entry["closed_ms"], entry["late_index"]
+        attempt.windows[window.index] = window
+    return attempt
 
 
 def _parts(window: JoinedWindow) -> Iterator[pb.WindowPane]:

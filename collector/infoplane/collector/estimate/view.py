@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from infoplane.collector.assemble.event_table import read_table
+from infoplane.collector.taps import UNIT_PREFIX
 from infoplane.estimators.state import LogHistogram, Moments, RowSample
 from infoplane.wire import DecodeError, from_tensor
 from infoplane.wire import infoplane_pb2 as pb
@@ -108,6 +110,46 @@ class TokensView:
 
 
 @dataclass(frozen=True)
+class EventsView:
+    """The events of one stream: those of the window, and the distinct ones of all windows that are kept up to it.
+
+    Both as ids and columns, rows by id. An id that several windows hold belongs to the earliest.
+    """
+
+    stream: str
+    kind: str
+    completeness: float
+    tables: tuple[pb.EventTable, ...]
+    kept: tuple[pb.EventTable, ...]  # newest window first
+
+    @cached_property
+    def window(self) -> dict[str, NDArray[Any]]:
+        """Columns of the window's own events. Raises DecodeError."""
+        return _united(self.tables)
+
+    @cached_property
+    def history(self) -> dict[str, NDArray[Any]]:
+        """Columns of the kept windows' events. Raises DecodeError."""
+        return _united(self.kept)
+
+
+def _united(tables: Iterable[pb.EventTable]) -> dict[str, NDArray[Any]]:
+    """Return the columns that all tables have, one row an id: that of the last table that holds it."""
+    read = [read_table(table) for table in tables if table.ids.shape and table.ids.shape[0]]
+    if not read:
+        return {}
+    read.reverse()
+    _, first = np.unique(np.concatenate([ids for ids, _ in read]), return_index=True)
+    names = set.intersection(*(set(columns) for _, columns in read))
+    shapes = {name: {columns[name].shape[1:] for _, columns in read} for name in names}
+    return {
+        name: np.concatenate([columns[name] for _, columns in read])[first]
+        for name in sorted(names)
+        if len(shapes[name]) == 1
+    }
+
+
+@dataclass(frozen=True)
 class UnitView:
     """One unit's last pane of the window."""
 
@@ -137,6 +179,30 @@ class WindowView:
     counters: tuple[pb.Counter, ...]
     units: tuple[UnitView, ...]
     missing_units: tuple[str, ...] = field(default=())
+    events: EventsView | None = None
+
+    @classmethod
+    def of_events(cls, panes: Sequence[pb.WindowPane], kept: Iterable[pb.EventTable]) -> WindowView:
+        """Return the view of one window of a stream of events; `kept` newest window first."""
+        head = panes[0]
+        unit = UnitView(head.unit, head.expected, head.present)
+        stream = head.unit.removeprefix(UNIT_PREFIX)
+        tables = tuple(pane.events for pane in panes)
+        events = EventsView(stream, head.events.kind, unit.completeness, tables, tuple(kept))
+        return cls(
+            run=head.run,
+            attempt=head.attempt,
+            window=head.window,
+            first_step=head.first_step,
+            last_step=head.last_step,
+            taps={},
+            inputs={},
+            tokens=None,
+            scalars=(),
+            counters=(),
+            units=(unit,),
+            events=events,
+        )
 
     @classmethod
     def of_panes(
