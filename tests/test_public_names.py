@@ -38,6 +38,17 @@ METRIC_UNITS = {
     "agent_sent_records_total": "1",
     "agent_dropped_records_total": "1",
     "agent_sent_bytes_total": "bytes",
+    "reward_posterior_variance_mean": "1",
+    "reward_uncertainty_ratio": "ratio",
+    "reward_graph_nodes": "1",
+    "reward_graph_edges": "1",
+    "reward_graph_components": "1",
+    "reward_graph_cycle_rank": "1",
+    "reward_graph_giant_component_ratio": "ratio",
+    "preference_cyclic_inconsistency_ratio": "ratio",
+    "rollout_entropy_nats": "nats",
+    "rollout_kl_nats": "nats",
+    "rollout_reward_mean": "1",
 }
 
 

@@ -61,3 +61,10 @@ def test_schema_describes_every_section(invoke: Any) -> None:
     schema = invoke("config", "schema").json()
     assert {"kafka", "assemble", "estimate", "exporter", "watch"} <= set(schema["properties"])
     assert schema["additionalProperties"] is False
+
+
+def test_the_example_is_valid_and_its_bare_key_off_is_a_key(invoke: Any) -> None:
+    example = Path(__file__).parents[2] / "examples" / "infoplane.yaml"
+    assert invoke("config", "check", example).code == 0
+    shown = invoke("config", "show", "--config", example, "--json").json()
+    assert shown["estimate.off"] == {"value": ["usable_accuracy_ratio"], "origin": "file"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import random
 from collections.abc import Iterable
 
@@ -229,7 +230,7 @@ def test_what_outlives_a_window_outlives_a_crash(panes, seed):
     generator = random.Random(seed)
     stage = estimate_stage(SMALL)
     wanted = results_of(run_stage(panes, stage))
-    assert len(wanted) >= 5
+    assert len(wanted) == 5 * 9  # windows x metrics of preferences, and completeness
     states: dict[tuple[str, str], pb.StageState] = {}
     emissions: list[Emission] = []
     committed = 0
@@ -278,3 +279,32 @@ def test_events_do_not_hold_up_the_taps():
     stages = [assemble_stage(), event_stage(), estimate_stage()]
     both = results_of(replay([*taps.log(), *events.log()], stages))
     assert both == results_of(replay(taps.log(), stages)) | results_of(replay(events.log(), stages))
+
+
+def test_gauges_move_as_they_should():
+    """More comparisons: less uncertainty, a larger and better connected graph; and no event counts twice."""
+    log = SyntheticEvents(steps=80, responses=40).log()
+    results = [
+        e.message
+        for e in replay(log, [event_stage(PATIENT), estimate_stage()])
+        if e.topic is RESULTS
+    ]
+    series: dict[str, list[float]] = {}
+    for result in results:
+        assert not result.undefined, result
+        series.setdefault(result.metric, []).append(result.value)
+    variance = series["reward_posterior_variance_mean"]
+    assert all(later < earlier for earlier, later in itertools.pairwise(variance))
+    assert series["reward_uncertainty_ratio"][-1] < 0.5 * series["reward_uncertainty_ratio"][0]
+    assert series["reward_graph_nodes"][-1] == 40
+    assert series["reward_graph_components"][-1] == 1
+    assert series["reward_graph_edges"][-1] <= 40 * 39 / 2
+    distinct = {
+        i
+        for b in SyntheticEvents(steps=80, responses=40).batches()
+        for i in read_table(b.table)[0].tolist()
+    }
+    kept = [r for r in results if r.metric == "reward_graph_edges"][-1]
+    assert kept.n == len(distinct)
+    inconsistency = [r for r in results if r.metric == "preference_cyclic_inconsistency_ratio"]
+    assert all(r.value < r.null_mean for r in inconsistency[1:])

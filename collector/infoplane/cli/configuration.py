@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 from pydantic import BaseModel
 
-from infoplane.collector.settings import PREFIX, Settings
+from infoplane.collector.settings import PREFIX, Settings, YamlSource
 
 # Read by the command itself or by the libraries' start, before there are settings.
 _OTHERS: Final = {
@@ -99,10 +98,7 @@ def read_document() -> dict[str, Any]:
     path = os.environ.get(f"{PREFIX}CONFIG")
     if not path:
         return {}
-    import yaml
-
-    document = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    return document if isinstance(document, dict) else {}
+    return YamlSource(Settings, path).yaml_data
 
 
 def unknown_variables() -> list[str]:

@@ -126,6 +126,24 @@ class PipelineSection(_Section):
     )
 
 
+class YamlSource(YamlConfigSettingsSource):
+    """The YAML file. YAML reads a bare key `off` or `on` as a truth value; here it is the name that was written."""
+
+    def _read_file(self, file_path: Any) -> dict[str, Any]:
+        read: dict[str, Any] = _with_named_keys(super()._read_file(file_path))
+        return read
+
+
+def _with_named_keys(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    names = {False: "off", True: "on"}
+    return {
+        names[key] if isinstance(key, bool) else key: _with_named_keys(item)
+        for key, item in value.items()
+    }
+
+
 class Settings(BaseSettings):
     """All settings of collector, exporter and controller."""
 
@@ -155,7 +173,7 @@ class Settings(BaseSettings):
         path = os.environ.get(f"{PREFIX}CONFIG")
         if not path:
             return (init_settings, env_settings)
-        return (init_settings, env_settings, YamlConfigSettingsSource(settings_cls, path))
+        return (init_settings, env_settings, YamlSource(settings_cls, path))
 
 
 def load_settings(**flags: Any) -> Settings:

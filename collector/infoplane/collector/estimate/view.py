@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,8 @@ from infoplane.collector.taps import UNIT_PREFIX
 from infoplane.estimators.state import LogHistogram, Moments, RowSample
 from infoplane.wire import DecodeError, from_tensor
 from infoplane.wire import infoplane_pb2 as pb
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +123,17 @@ class EventsView:
     completeness: float
     tables: tuple[pb.EventTable, ...]
     kept: tuple[pb.EventTable, ...]  # newest window first
+    _derived: dict[tuple[Callable[..., Any], bool], Any] = field(default_factory=dict)
+
+    def derive(
+        self, convert: Callable[[Mapping[str, NDArray[Any]]], T], *, whole_history: bool
+    ) -> T:
+        """Return `convert` of the columns, computed once for all metrics that ask. Raises DecodeError."""
+        key = (convert, whole_history)
+        if key not in self._derived:
+            self._derived[key] = convert(self.history if whole_history else self.window)
+        found: T = self._derived[key]
+        return found
 
     @cached_property
     def window(self) -> dict[str, NDArray[Any]]:

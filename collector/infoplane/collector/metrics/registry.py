@@ -20,6 +20,7 @@ from infoplane.collector.metrics.needs import (
     TokenColumn,
     UnitCompleteness,
 )
+from infoplane.collector.metrics.reward_metrics import REWARD_METRICS
 from infoplane.wire.errors import UndefinedMetricError
 
 PREFIX: Final = "infoplane_"
@@ -175,6 +176,7 @@ METRICS: Final[tuple[Metric, ...]] = (
                 AgentCounters(
                     (
                         "hook_seconds",
+                        "event_seconds",
                         "publisher_cpu_seconds",
                         "transport_cpu_seconds",
                         "step_seconds",
@@ -208,6 +210,7 @@ METRICS: Final[tuple[Metric, ...]] = (
         (Source("sum", AgentCounters(("bytes_sent",)), c.total("1")),),
         kind="counter",
     ),
+    *REWARD_METRICS,
 )
 
 _BY_NAME: Final = {metric.name: metric for metric in METRICS}

@@ -3,6 +3,7 @@
 Numpy only, so that a training process can import it without anything else.
 """
 
+from infoplane.estimators.state.edges import EdgeMultiset
 from infoplane.estimators.state.histogram import (
     BUCKETS_PER_OCTAVE,
     BUCKETS_PER_SIGN,
@@ -13,6 +14,7 @@ from infoplane.estimators.state.histogram import (
     LogHistogram,
 )
 from infoplane.estimators.state.moments import Moments
+from infoplane.estimators.state.precision import EdgeNoise, RewardPrecision
 from infoplane.estimators.state.rows import RowSample
 
 __all__ = [
@@ -21,8 +23,11 @@ __all__ = [
     "MAX_EXPONENT",
     "MIN_EXPONENT",
     "NONFINITE_INDEX",
+    "EdgeMultiset",
+    "EdgeNoise",
     "LogBuckets",
     "LogHistogram",
     "Moments",
+    "RewardPrecision",
     "RowSample",
 ]
