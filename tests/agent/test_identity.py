@@ -58,6 +58,53 @@ def test_a_restart_gets_an_attempt_of_its_own(monkeypatch: Any) -> None:
     assert first == same < restarted < second_engine
 
 
+def _resolve_all(monkeypatch: Any, names: list[str | None]) -> list[str]:
+    """Return the run of every rank; ranks are threads with one real store."""
+    store = dist.HashStore()
+    monkeypatch.setattr(identity, "_store", lambda: store)
+    found: dict[int, str] = {}
+
+    def rank(number: int) -> None:
+        found[number] = identity._agree_run(names[number], 0, len(names), 10**12 + number)
+
+    threads = [threading.Thread(target=rank, args=(number,)) for number in range(len(names))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return [found[number] for number in range(len(names))]
+
+
+def test_a_name_that_one_rank_was_given_is_everybodys(monkeypatch: Any) -> None:
+    for place in range(4):
+        names: list[str | None] = [None] * 4
+        names[place] = "named"
+        assert _resolve_all(monkeypatch, names) == ["named"] * 4
+
+
+def test_ranks_without_a_name_make_one_up_without_waiting(monkeypatch: Any) -> None:
+    monkeypatch.setattr(identity, "_NAME_WAIT_S", 1e9)  # would hang if anybody waited for it
+    (name,) = set(_resolve_all(monkeypatch, [None] * 5))
+    assert name.startswith("run-")
+
+
+def test_ranks_with_different_names_use_one_and_say_so(
+    monkeypatch: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.ERROR, "infoplane.agent"):
+        (name,) = set(_resolve_all(monkeypatch, ["one", "other"]))
+    assert name in ("one", "other")
+    assert ".deepspeed_env" in caplog.text
+    assert repr("one") in caplog.text
+    assert repr("other") in caplog.text
+
+
+def test_a_missing_rank_is_not_waited_for_long(monkeypatch: Any) -> None:
+    monkeypatch.setattr(identity, "_store", dist.HashStore)
+    monkeypatch.setattr(identity, "_NAME_WAIT_S", 0.05)
+    assert identity._agree_run(None, 0, 2, 10**12).startswith("run-")
+
+
 def test_sizes_that_do_not_make_the_world_are_an_error_in_the_log(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -17,6 +17,8 @@ from infoplane.wire.topics import Names
 if TYPE_CHECKING:
     from infoplane.cli.demo.broker import EmbeddedBroker
 
+# What several of these tests start.
+sys.path.insert(0, str(Path(__file__).parent))
 # The scenarios of the benchmark are also the short version of the tests.
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks" / "agent_transport"))
 

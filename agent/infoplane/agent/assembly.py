@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from functools import partial
 from typing import Final
 
 import torch
@@ -12,9 +13,12 @@ from torch.utils.hooks import RemovableHandle
 
 from infoplane.agent import scalars, tokens
 from infoplane.agent.breaker import Breaker
+from infoplane.agent.control import CommandSource, Means
+from infoplane.agent.control.control import Setup
 from infoplane.agent.counters import Counters
 from infoplane.agent.frameworks import Adapter
 from infoplane.agent.hooks import EnterHook, HeadHook, InputHook, LeaveHook, OutputHook
+from infoplane.agent.identity import _store as rendezvous_store
 from infoplane.agent.identity import resolve
 from infoplane.agent.layout import Layout
 from infoplane.agent.outlet import transport_factory
@@ -29,6 +33,7 @@ from infoplane.agent.slots import SlotRing
 from infoplane.agent.taps import Discovery, Tap, discover
 from infoplane.agent.transports import TransportFactory
 from infoplane.agent.units import AGENT, SCALARS, TOKENS, group
+from infoplane.agent.unlike import compare_settings
 
 # Reported from the first record on, so that a reader can tell "none" from "not known".
 _ALWAYS: Final = (
@@ -47,7 +52,11 @@ _log = logging.getLogger("infoplane.agent")
 
 
 def build(
-    adapter: Adapter, settings: Settings, announce: Announce | None
+    adapter: Adapter,
+    settings: Settings,
+    announce: Announce | None = None,
+    means: Means | None = None,
+    commands: CommandSource | None = None,
 ) -> tuple[Parts, TransportFactory]:
     """Return the parts, with hooks already in the model, and the transport's factory."""
     identity = resolve(settings, adapter.coordinates())
@@ -61,6 +70,7 @@ def build(
     counters = Counters()
     for name, reason in _ALWAYS:
         counters.add(name, reason, 0)
+    compare_settings(settings, identity, counters)
     device = next((p.device for p in adapter.root.parameters()), torch.device("cpu"))
     ring = SlotRing(_layout(found, k, settings), settings.buffers.slots, device)
     recorder = Recorder(_plan(adapter, envelope, device), ring, Breaker(counters), counters)
@@ -70,7 +80,33 @@ def build(
         identity.run, identity.attempt, settings.interval, k, ring.nbytes / 1e6, found.table(),
     )  # fmt: skip
     parts = Parts(adapter, envelope, layer_units, ring, recorder, counters, hooks, announce)
+    parts.control = _control(parts, means or Means(), commands)
     return parts, transport_factory(settings, identity)
+
+
+def _control(parts: Parts, means: Means, commands: CommandSource | None) -> Setup | None:
+    """Return what control is made of; None where it is off and nobody could wait for this rank."""
+    envelope, store = parts.envelope, rendezvous_store()
+    if not envelope.settings.control.enabled and store is None:
+        return None
+    return Setup(
+        envelope.identity,
+        envelope.settings,
+        _means(parts.adapter, means, envelope.settings.control.checkpoint_dir),
+        envelope.cadence,
+        parts.counters,
+        store,
+        commands,
+        parts.adapter.step() - 1,
+    )
+
+
+def _means(adapter: Adapter, given: Means, folder: str) -> Means:
+    """Return what attach was told, and what the framework knows where it was told nothing."""
+    checkpoint = given.checkpoint
+    if checkpoint is None and folder and adapter.saves:
+        checkpoint = partial(adapter.save_checkpoint, folder)
+    return Means(tuple(given.optimizers) or tuple(adapter.optimizers()), checkpoint)
 
 
 def _plan(adapter: Adapter, envelope: Envelope, device: torch.device) -> Plan:
@@ -79,7 +115,7 @@ def _plan(adapter: Adapter, envelope: Envelope, device: torch.device) -> Plan:
     dp_rank = envelope.identity.coordinates.dp
     return Plan(
         step=adapter.step,
-        interval=settings.interval,
+        cadence=envelope.cadence,
         labels=settings.tokens.labels,
         sampling=RowSampling(rule.key_seed, dp_rank, envelope.rows_per_step),
         projection=Projection(rule.projection_dim, rule.projection_seed),

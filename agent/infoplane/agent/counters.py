@@ -9,6 +9,9 @@
     beat_errors             heartbeats or farewells that could not be built, by type
     release_errors          parcels whose buffers could not be given back, by type
     close_timeouts          the thread did not end within the bound
+    events_sent             reward events in messages that the transport accepted
+    events_dropped          reward events, see the reasons below
+    event_seconds           time in the calls that observed them
     publisher_cpu_seconds   CPU time of the publisher thread
     transport_cpu_seconds   CPU time of the threads that the transport owns
 
@@ -16,6 +19,11 @@ Reasons of records_dropped, by who counts them: Publisher.offer says queue_full,
 closed, dead (the thread ended) or fork (a forked child offered); the publisher thread says encode,
 no_transport (the factory fails), not_accepted (the transport refused), closed or dead; the
 transport says delivery, which it learns later.
+
+Records and events count apart: a message of events is one record. What drops it says so in both, save delivery, which
+is known of messages only; a call that is dropped before it becomes messages is one record. Further reasons of
+events_dropped, where no record is lost: budget (beyond events.bytes_per_s), invalid (a wrong call), error (another
+exception in a call), device (not computed when the run ended), and byte_budget where too much waits for a device.
 """
 
 from __future__ import annotations

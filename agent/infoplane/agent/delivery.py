@@ -36,7 +36,7 @@ class Delivery:
             messages = parcel.encode()
         except Exception as error:  # noqa: BLE001 - a broken sketch must not end the thread
             self._fault("encode", error)
-            self._counters.add("records_dropped", "encode", records_of(parcel))
+            count_drop(self._counters, "encode", parcel)
             messages = ()
         finally:
             release(parcel, self._counters)
@@ -45,9 +45,7 @@ class Delivery:
     def send_all(self, messages: Sequence[Outgoing]) -> None:
         """Send `messages` in order; count those that the transport refuses."""
         for message in messages:
-            reason = self._send(message)
-            if reason:
-                self._counters.add("records_dropped", reason)
+            self._count(message, self._send(message))
             # Lets the training thread have the GIL now rather than after a switch interval of 5 ms.
             time.sleep(0)
 
@@ -91,6 +89,14 @@ class Delivery:
         self._counters.add("publisher_cpu_seconds", value=now - self._cpu)
         self._cpu = now
 
+    def _count(self, message: Outgoing, reason: str) -> None:
+        if reason:
+            self._counters.add("records_dropped", reason)
+        if message.events and reason:
+            self._counters.add("events_dropped", reason, message.events)
+        elif message.events:
+            self._counters.add("events_sent", value=message.events)
+
     def _send(self, message: Outgoing) -> str:
         transport = self._ready()
         if transport is None:
@@ -127,6 +133,14 @@ def release(parcel: Parcel, counters: Counters) -> None:
         parcel.release()
     except Exception as error:  # noqa: BLE001 - never into training
         counters.add("release_errors", type(error).__name__)
+
+
+def count_drop(counters: Counters, reason: str, parcel: Parcel) -> None:
+    """Count a parcel that was dropped whole: its records, and besides its `events` where it has any."""
+    counters.add("records_dropped", reason, records_of(parcel))
+    events = getattr(parcel, "events", 0)
+    if events:
+        counters.add("events_dropped", reason, events)
 
 
 def records_of(parcel: Parcel) -> int:

@@ -16,6 +16,12 @@ from infoplane.wire import infoplane_pb2 as pb
 
 _PREFIX: Final = "infoplane"
 _attached: Final = itertools.count()
+_NAME_WAIT_S: Final = 3.0
+_NAME_POLL_S: Final = 0.02
+REMEDY: Final = (
+    "Launchers do not forward INFOPLANE_ variables to other nodes: list them in .deepspeed_env, or put the settings "
+    'into the "infoplane" section of the DeepSpeed config.'
+)
 _log = logging.getLogger("infoplane.agent")
 
 
@@ -67,20 +73,56 @@ class Identity:
 
 
 def resolve(settings: Settings, coordinates: Coordinates) -> Identity:
-    """Return the identity of this rank; at most two round trips to the store, no wait for other ranks."""
+    """Return the identity of this rank.
+
+    A few round trips to the store. A rank without a name for the run waits at most 3 s to see whether another one has.
+    """
     check_sizes(coordinates)
     now_ms = time.time_ns() // 1_000_000
-    run = settings.run
-    if run is None:
-        stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(now_ms / 1000))
-        run = _agree("run", f"run-{stamp}-{os.getpid()}")
+    # Engines may follow each other in one process: every attach has its own entries.
+    place = next(_attached)
+    run = _agree_run(settings.run, place, coordinates.world, now_ms)
     attempt = settings.attempt
     if attempt is None:
-        # One entry per restart, since an elastic restart keeps the store and must get a later
-        # number; and one per attach, since engines may follow each other in one process.
-        restart = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-        attempt = int(_agree(f"attempt/{run}/{restart}/{next(_attached)}", str(now_ms)))
+        # An elastic restart keeps the store and must get a later number.
+        attempt = int(_agree(f"attempt/{run}/{_restart()}/{place}", str(now_ms)))
     return Identity(run, attempt, coordinates)
+
+
+def _agree_run(wanted: str | None, place: int, world: int, now_ms: int) -> str:
+    """Return the run's name, equal on all ranks; a name that somebody was given wins over a made-up one."""
+    key = f"run/{place}"
+    if wanted is not None:
+        found = _agree(key, wanted)
+        if found != wanted:
+            _log.error(
+                "infoplane: this rank was told to be run %r, but another rank said %r first, which is "
+                "used. %s",
+                wanted, found, REMEDY,
+            )  # fmt: skip
+        return found
+    store = _store()
+    if store is not None:
+        _await_name(store, key, world)
+    stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(now_ms / 1000))
+    suffix = f"-{place}" if place else ""
+    return _agree(key, f"run-{stamp}-{os.getpid()}{suffix}")
+
+
+def _await_name(store: Any, key: str, world: int) -> None:
+    """Wait until somebody has named the run, all ranks are known to have no name, or time is up."""
+    nameless = f"{_PREFIX}/{key}/nameless/{_restart()}"
+    deadline = time.monotonic() + _NAME_WAIT_S
+    count = store.add(nameless, 1)
+    while count < world and not store.check([f"{_PREFIX}/{key}"]):
+        if time.monotonic() >= deadline:
+            return
+        time.sleep(_NAME_POLL_S)
+        count = store.add(nameless, 0)
+
+
+def _restart() -> str:
+    return os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
 
 
 def data_parallel_coordinates() -> Coordinates:

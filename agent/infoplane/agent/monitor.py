@@ -5,13 +5,17 @@ from __future__ import annotations
 import logging
 import os
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final
 
+from torch.optim import Optimizer
+
 from infoplane.agent.assembly import build
+from infoplane.agent.control import CommandSource, Means
 from infoplane.agent.frameworks import Adapter, Unsupported, adapt
 from infoplane.agent.outlet import MemoryOutlet
+from infoplane.agent.rewards import PREFERENCES, ROLLOUTS, SCORES, Contents, Features, Numbers
 from infoplane.agent.session import Announce, Session
 from infoplane.agent.settings import Settings
 from infoplane.agent.sources import SourceError, load
@@ -56,6 +60,18 @@ class Monitor:
         return self._session.parts.envelope.units if self._session else ()
 
     @property
+    def should_stop(self) -> bool:
+        """Whether a signed command asked the training loop to end; true on all ranks from the same step on."""
+        control = self._session.control if self._session else None
+        return control.should_stop if control else False
+
+    @property
+    def learning_rate_factor(self) -> float:
+        """Factor on the learning rate that is in force by command; 1.0 without one."""
+        control = self._session.control if self._session else None
+        return control.learning_rate_factor if control else 1.0
+
+    @property
     def messages(self) -> list[Outgoing]:
         """What was sent so far, with transport = memory only; for tests."""
         return self._outlet.messages if isinstance(self._outlet, MemoryOutlet) else []
@@ -70,13 +86,161 @@ class Monitor:
         if self._session is not None:
             self._session.scalars.add(self._session.scalar_step, {**(values or {}), **scalars})
 
+    def observe_preferences(
+        self,
+        prompts: Contents,
+        chosen: Contents,
+        rejected: Contents,
+        *,
+        rewards_chosen: Numbers | None = None,
+        rewards_rejected: Numbers | None = None,
+        features_chosen: Features | None = None,
+        features_rejected: Features | None = None,
+        raters: Contents | None = None,
+        weights: Numbers | None = None,
+        stream: str = "preferences",
+        step: int | None = None,
+    ) -> None:
+        """Publish m judgements "of these two responses, the first is better": training a reward model, or DPO.
+
+        The same judgement seen again, in another epoch or on another rank, has the same id and counts once.
+        Everything is copied before this returns; a tensor on a device is copied there and read later. All calls of a
+        stream have the same columns. Pausing does not stop events. A wrong call is logged once per stream and
+        counted, never raised. Cost: docs/rewards.md.
+
+            monitor.observe_preferences(batch["prompt"], batch["chosen"], batch["rejected"],
+                                        rewards_chosen=good, rewards_rejected=bad)
+
+        Args:
+            prompts: m contents: text, bytes, an int of your own, or token ids (a list, or a 1-D array or tensor),
+                one per event; an array or tensor of two dimensions has the token ids of one event per row. Columns
+                `prompt`, `chosen`, `rejected` are uint64 hashes (m,).
+            chosen: the better responses.
+            rejected: the worse ones.
+            rewards_chosen: the reward model's scores, (m,); column `reward_chosen`, float64.
+            rewards_rejected: likewise; column `reward_rejected`.
+            features_chosen: pooled embeddings (m, d); column `features_chosen`, float32 (m, k), projected to k =
+                sampling.projection_dim columns where wider.
+            features_rejected: likewise; column `features_rejected`.
+            raters: who judged, m contents or None each; column `rater`, uint64 hashes, 0 = not told.
+            weights: how much each counts, (m,); column `weight`, float64, 1 by default.
+            stream: name of the source; its windows are unit `events/<stream>`.
+            step: step that the events belong to; the step of the last training forward by default.
+        """
+        if self._session is not None:
+            self._session.rewards.observe(
+                PREFERENCES,
+                stream,
+                step,
+                contents={
+                    "prompt": prompts,
+                    "chosen": chosen,
+                    "rejected": rejected,
+                    "rater": raters,
+                },
+                numbers={
+                    "weight": weights,
+                    "reward_chosen": rewards_chosen,
+                    "reward_rejected": rewards_rejected,
+                },
+                features={
+                    "features_chosen": features_chosen,
+                    "features_rejected": features_rejected,
+                },
+            )
+
+    def observe_rollouts(
+        self,
+        prompts: Contents,
+        responses: Contents,
+        *,
+        rewards: Numbers | None = None,
+        entropies: Numbers | None = None,
+        log_probs: Numbers | None = None,
+        reference_log_probs: Numbers | None = None,
+        tokens: Numbers | None = None,
+        advantages: Numbers | None = None,
+        features: Features | None = None,
+        stream: str = "rollouts",
+        step: int | None = None,
+    ) -> None:
+        """Publish m responses that the policy sampled: PPO, GRPO and the like. As `observe_preferences` otherwise.
+
+        Every call makes events of its own: the id holds step, rank and place in the call. Call it on one rank of
+        those that hold the same rollouts.
+
+            monitor.observe_rollouts(prompts, responses, rewards=rewards, log_probs=log_probs,
+                                     reference_log_probs=reference, tokens=mask.sum(1))
+
+        Args:
+            prompts: m contents; column `prompt`, uint64 hashes (m,). Repeat a prompt for each of its responses.
+            responses: m contents; column `response`.
+            rewards: column `reward`; all numbers are (m,) and float64.
+            entropies: mean entropy of the policy over the response's tokens, nats; column `entropy`.
+            log_probs: sum of the policy's log-probabilities over the response's tokens, nats; column `log_prob`.
+            reference_log_probs: the same of the reference policy; column `reference_log_prob`.
+            tokens: tokens of the response; column `tokens`.
+            advantages: column `advantage`.
+            features: (m, d); column `features`, float32 (m, k), projected where wider.
+            stream: name of the source.
+            step: step that the events belong to.
+        """
+        if self._session is not None:
+            self._session.rewards.observe(
+                ROLLOUTS,
+                stream,
+                step,
+                contents={"prompt": prompts, "response": responses},
+                numbers={
+                    "reward": rewards,
+                    "entropy": entropies,
+                    "log_prob": log_probs,
+                    "reference_log_prob": reference_log_probs,
+                    "tokens": tokens,
+                    "advantage": advantages,
+                },
+                features={"features": features},
+            )
+
+    def observe_scores(
+        self,
+        prompts: Contents,
+        responses: Contents,
+        *,
+        rewards: Numbers,
+        features: Features | None = None,
+        stream: str = "scores",
+        step: int | None = None,
+    ) -> None:
+        """Publish m scores that a reward model or a verifier gave. As `observe_rollouts` otherwise.
+
+            monitor.observe_scores(prompts, responses, rewards=reward_model(batch))
+
+        Args:
+            prompts: m contents; column `prompt`, uint64 hashes (m,).
+            responses: m contents; column `response`.
+            rewards: (m,); column `reward`, float64.
+            features: (m, d); column `features`, float32 (m, k), projected where wider.
+            stream: name of the source: one per reward function.
+            step: step that the events belong to.
+        """
+        if self._session is not None:
+            self._session.rewards.observe(
+                SCORES,
+                stream,
+                step,
+                contents={"prompt": prompts, "response": responses},
+                numbers={"reward": rewards},
+                features={"features": features},
+            )
+
     def step(self) -> None:
         """Say that an optimizer step is over: plain loops only, ignored where the framework knows."""
         if self._session is not None:
             self._session.parts.adapter.advance()
 
     def pause(self) -> None:
-        """Sample nothing from the next step on; windows meanwhile are incomplete."""
+        """Sample nothing from the next step on; windows meanwhile are incomplete. Events go on."""
         if self._session is not None:
             self._session.parts.recorder.is_paused = True
 
@@ -127,6 +291,9 @@ def attach(
     announce: Announce | None = None,
     factory: TransportFactory | None = None,
     first_step: int = 0,
+    optimizers: Sequence[Optimizer] = (),
+    on_checkpoint: Callable[[int], None] | None = None,
+    commands: CommandSource | None = None,
     **settings: Any,
 ) -> Monitor:
     """Watch a DeepSpeed engine or an nn.Module, and return the handle; a second call returns the same one.
@@ -142,6 +309,11 @@ def attach(
         announce: step -> the plan's values at that step, such as {"learning_rate": 1e-3}.
         factory: builds the transport instead of the one that the settings name.
         first_step: step to begin at, for plain modules that resume.
+        optimizers: whose learning rate a signed command may scale; a DeepSpeed engine knows its own.
+        on_checkpoint: writes a checkpoint after so many finished steps, called on all ranks at the
+            same step when a signed command asks for it; a DeepSpeed engine needs none, only
+            `control.checkpoint_dir`.
+        commands: where rank 0 reads commands, instead of Kafka; for tests.
         settings: top-level settings as keywords, e.g. transport="memory".
 
     Raises:
@@ -159,7 +331,8 @@ def attach(
         loaded = load(arguments, os.environ, adapter.section())
         if not loaded.enabled:
             return Monitor()
-        return _start(adapter, loaded, announce, factory)
+        means = Means(tuple(optimizers), on_checkpoint)
+        return _start(adapter, loaded, announce, factory, means, commands)
     except SourceError as error:
         _log.error("infoplane: disabled, wrong setting outside the code: %s", error)
     except ConfigurationError:
@@ -176,8 +349,10 @@ def _start(
     settings: Settings,
     announce: Announce | None,
     factory: TransportFactory | None,
+    means: Means,
+    commands: CommandSource | None,
 ) -> Monitor:
-    parts, default_factory = build(adapter, settings, announce)
+    parts, default_factory = build(adapter, settings, announce, means, commands)
     outlet = factory or default_factory
     session = Session(parts, outlet)
     try:

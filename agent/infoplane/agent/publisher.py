@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from infoplane.agent.counters import Counters
-from infoplane.agent.delivery import Delivery, records_of, release
+from infoplane.agent.delivery import Delivery, count_drop, release
 from infoplane.agent.outbox import Outbox, Parcel
 from infoplane.agent.transports.base import Outgoing, TransportFactory
 
@@ -90,12 +90,12 @@ class Publisher:
         belong to the parent.
         """
         if self._refusal == "fork":
-            self._counters.add("records_dropped", "fork", records_of(parcel))
+            count_drop(self._counters, "fork", parcel)
             return False
         reason = self._refusal or self._outbox.put(parcel)
         if not reason:
             return True
-        self._counters.add("records_dropped", reason, records_of(parcel))
+        count_drop(self._counters, reason, parcel)
         release(parcel, self._counters)
         return False
 
@@ -167,7 +167,7 @@ class Publisher:
 
     def _drop_queued(self, reason: str) -> None:
         for parcel in self._outbox.drain():
-            self._counters.add("records_dropped", reason, records_of(parcel))
+            count_drop(self._counters, reason, parcel)
             release(parcel, self._counters)
 
 

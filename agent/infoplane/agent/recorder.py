@@ -20,6 +20,7 @@ from torch import nn
 from infoplane.agent import tokens
 from infoplane.agent.batch import Batch, read_batch
 from infoplane.agent.breaker import Breaker
+from infoplane.agent.cadence import Cadence
 from infoplane.agent.counters import Counters
 from infoplane.agent.hooks import TapHooks
 from infoplane.agent.projection import Projection
@@ -39,14 +40,14 @@ class Plan:
 
     Attributes:
         step: returns the number of the step in progress.
-        interval: every such step is sampled; a power of two.
+        cadence: says which steps are sampled.
         labels: setting tokens.labels.
         device: where activations are.
         num_units: records that are lost when a sampled step is dropped.
     """
 
     step: Callable[[], int]
-    interval: int
+    cadence: Cadence
     labels: str
     sampling: RowSampling
     projection: Projection
@@ -144,7 +145,7 @@ class Recorder:
         if self.first_step < 0:
             self.first_step = step
         self._drop()
-        if self.is_paused or step % self._plan.interval:
+        if self.is_paused or not self._plan.cadence.samples(step):
             return
         self._slot = self._ring.take()
         if self._slot is None:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from infoplane.agent import projection, sampling
+from infoplane.agent.cadence import Cadence
 from infoplane.agent.identity import Identity
 from infoplane.agent.scalars import ScalarValue
 from infoplane.agent.settings import Settings
@@ -32,6 +33,7 @@ class Envelope:
 
     Attributes:
         first_step: first step this rank took part in; -1 until it did.
+        cadence: which steps this rank samples.
     """
 
     identity: Identity
@@ -39,7 +41,12 @@ class Envelope:
     rows_per_step: int
     units: tuple[str, ...]
     first_step: int = -1
+    cadence: Cadence = field(init=False)
     _seq: dict[str, Iterator[int]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Begin at the base level."""
+        self.cadence = Cadence(self.settings.sampling.base_level)
 
     def next_seq(self, unit: str) -> int:
         """Return the next number of `unit`; taken when a record is made, so that dropped ones leave gaps."""
@@ -48,6 +55,8 @@ class Envelope:
     def record(self, unit: str, seq: int, step: int, time_ms: int) -> pb.Record:
         """Return a record without a body."""
         rule = self.settings.sampling
+        first_step = max(self.first_step, 0)
+        level, level_since = self.cadence.at(step)
         return pb.Record(
             run=self.identity.run,
             attempt=self.identity.attempt,
@@ -58,9 +67,9 @@ class Envelope:
             sender=pb.Sender(
                 index=self.identity.sender_index,
                 count=self.identity.sender_count,
-                first_step=max(self.first_step, 0),
-                level=rule.base_level,
-                level_since=max(self.first_step, 0),
+                first_step=first_step,
+                level=level,
+                level_since=max(level_since, first_step),
             ),
             rule=pb.WindowRule(base_level=rule.base_level, width=rule.width),
             units=self.units,

@@ -13,12 +13,15 @@ from time import perf_counter
 from torch.utils.hooks import RemovableHandle
 
 from infoplane.agent import records
+from infoplane.agent.control import Control
+from infoplane.agent.control.control import Setup
 from infoplane.agent.counters import Counters
 from infoplane.agent.frameworks import Adapter
 from infoplane.agent.parcels import Fill, UnitParcel
 from infoplane.agent.publisher import Publisher
 from infoplane.agent.recorder import Recorder
 from infoplane.agent.records import Envelope
+from infoplane.agent.rewards import RewardLog
 from infoplane.agent.scalars import ScalarLog, ScalarValue
 from infoplane.agent.slots import Loan, Slot, SlotRing
 from infoplane.agent.transports import Outgoing, TransportFactory
@@ -41,6 +44,7 @@ class Parts:
     counters: Counters
     hooks: Sequence[RemovableHandle]
     announce: Announce | None
+    control: Setup | None = None
 
 
 @dataclass(slots=True)
@@ -62,6 +66,7 @@ class Session:
         self._waiting: deque[_Handover] = deque()
         self._last_finished = -1
         self._last_boundary = 0.0
+        self._is_detached = False
         self._has_failed = False
         self._has_warned = False
         self._publisher = Publisher(
@@ -73,24 +78,36 @@ class Session:
             queue_bytes=settings.buffers.queue_bytes,
             exit_timeout_s=settings.exit_timeout_s,
         )
+        self.rewards = RewardLog(
+            parts.envelope, parts.counters, self._publisher.offer, self._event_step
+        )
+        setup = parts.control
+        self.control = Control(setup, self._publisher.offer) if setup else None
 
     def start(self) -> None:
         """Watch the boundaries and start the publisher's thread."""
         self.parts.adapter.listen(self.boundary, self.close)
         self._publisher.start()
+        if self.control is not None:
+            self.control.start()
 
     def detach(self) -> None:
         """Take the hooks out and restore the framework's object; idempotent."""
         self.parts.recorder.taps.disarm()
         for hook in self.parts.hooks:
             hook.remove()
-        self.parts.adapter.unlisten()
+        self._is_detached = True
+        if self.control is not None:
+            self.control.close()
+        if self.control is None or not self.control.needs_boundary:
+            self.parts.adapter.unlisten()
 
     def close(self) -> None:
         """Detach, send what is left and say goodbye, within the exit timeout; idempotent."""
         self.detach()
         try:
             self._hand_over(wait=True)
+            self.rewards.close()
         except Exception as error:  # noqa: BLE001 - training goes on
             self._failed(error)
         self._publisher.close()
@@ -100,16 +117,36 @@ class Session:
         """Step that a value logged now belongs to: that of the last training forward."""
         return max(self.parts.recorder.step, 0)
 
+    def _event_step(self) -> int:
+        """Return the step of an event observed now; before the first forward, that of the step in progress."""
+        step = self.parts.recorder.step
+        return step if step >= 0 else max(self.parts.adapter.step(), 0)
+
     # ---------------------------------------------------------------- training thread
 
     def boundary(self, step: int) -> None:
-        """End optimizer step `step`; never raises, never waits. About 5 us on unsampled steps."""
+        """End optimizer step `step`; never raises. About 5 us on unsampled steps.
+
+        It never waits but for control, where that is on: docs/control.md.
+        """
+        if self._is_detached:
+            self._leave(step)
+            return
         start = perf_counter()
         try:
             self._finish(step, start)
         except Exception as error:  # noqa: BLE001 - training goes on
             self._failed(error)
+        if self.control is not None and self.control.needs_boundary:
+            start += self.control.boundary(step)  # a checkpoint is not the agent's own time
         self.parts.recorder.seconds += perf_counter() - start
+
+    def _leave(self, step: int) -> None:
+        """End the step after `detach`: the other ranks obey a command now that was under way then."""
+        if self.control is not None:
+            self.control.boundary(step)
+        if self.control is None or not self.control.needs_boundary:
+            self.parts.adapter.unlisten()
 
     def _finish(self, step: int, now: float) -> None:
         recorder, counters = self.parts.recorder, self.parts.counters
@@ -127,6 +164,7 @@ class Session:
             recorder.seconds = 0.0
             self._collect(step, slot)
         self._hand_over()
+        self.rewards.hand_over()
 
     def _begin_unseen(self, step: int, now: float) -> None:
         """Enter a step whose forward no hook saw: scalars and the agent's own unit go on."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from torch import nn
+from torch.optim import Optimizer
 
 from infoplane.agent.identity import Coordinates
 
@@ -19,6 +20,7 @@ class Adapter(Protocol):
 
     name: str
     root: nn.Module
+    saves: bool  # whether save_checkpoint does anything
 
     def step(self) -> int:
         """Return the number of the optimizer step in progress, from 0."""
@@ -38,6 +40,14 @@ class Adapter(Protocol):
 
     def unlisten(self) -> None:
         """Restore the framework's object."""
+        ...
+
+    def optimizers(self) -> Sequence[Optimizer]:
+        """Return the torch optimizers whose `step` trains the model, as far as the framework knows."""
+        ...
+
+    def save_checkpoint(self, folder: str, finished: int) -> None:
+        """Write a checkpoint of `finished` steps into `folder`; called on all ranks at once."""
         ...
 
     def advance(self) -> None:

@@ -7,11 +7,12 @@ Checked with 0.19.8.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import torch.distributed as dist
 from torch import nn
+from torch.optim import Optimizer
 
 from infoplane.agent.frameworks.adapter import Unsupported
 from infoplane.agent.identity import Coordinates, data_parallel_coordinates
@@ -36,6 +37,7 @@ class DeepSpeedAdapter:
     """
 
     name = "deepspeed"
+    saves = True
 
     def __init__(self, engine: Any) -> None:
         if any(kind.__name__ == "PipelineEngine" for kind in type(engine).__mro__):
@@ -97,6 +99,17 @@ class DeepSpeedAdapter:
         for name in _WRAPPED:
             if self._engine.__dict__.get(name) is self._wrappers.get(name):
                 self._engine.__dict__.pop(name, None)
+
+    def optimizers(self) -> Sequence[Optimizer]:
+        """Return the torch optimizer innermost in the wrappers of ZeRO and mixed precision."""
+        found: Any = getattr(self._engine, "optimizer", None)
+        while not isinstance(found, Optimizer) and hasattr(found, "optimizer"):
+            found = found.optimizer
+        return (found,) if isinstance(found, Optimizer) else ()
+
+    def save_checkpoint(self, folder: str, finished: int) -> None:
+        """Let the engine save, under a tag of its own."""
+        self._engine.save_checkpoint(folder, tag=f"infoplane-step{finished}")
 
     def advance(self) -> None:
         """Do nothing: engine.step() is the boundary."""

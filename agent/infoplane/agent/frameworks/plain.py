@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import nn
+from torch.optim import Optimizer
 
 from infoplane.agent.identity import Coordinates, data_parallel_coordinates
 
@@ -14,6 +15,7 @@ class PlainAdapter:
     """Watches `module`; counts steps from `first_step` by calls of `advance`."""
 
     name = "plain"
+    saves = False
 
     def __init__(self, module: nn.Module, first_step: int) -> None:
         self.root = _unwrapped(module)
@@ -39,6 +41,13 @@ class PlainAdapter:
     def unlisten(self) -> None:
         """Forget it."""
         self._on_boundary = None
+
+    def optimizers(self) -> Sequence[Optimizer]:
+        """Return none: a module does not know its optimizer, attach is told."""
+        return ()
+
+    def save_checkpoint(self, folder: str, finished: int) -> None:
+        """Do nothing: attach is told how, too."""
 
     def advance(self) -> None:
         """End the step in progress."""

@@ -11,12 +11,17 @@ from infoplane.agent.counters import Counters
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """One message ready to leave: `topic` is the full name, `value` one frame of infoplane.wire."""
+    """One message ready to leave: `topic` is the full name, `value` one frame of infoplane.wire.
+
+    Attributes:
+        events: reward events in it, which are counted besides the message.
+    """
 
     topic: str
     key: bytes
     value: bytes
     timestamp_ms: int
+    events: int = 0
 
     @property
     def nbytes(self) -> int:
