@@ -22,6 +22,7 @@ COMMANDS = {
     "topics",
     "config",
     "dashboards",
+    "interventions",
 }
 
 

@@ -211,3 +211,12 @@ def test_the_embedding_tells_data_from_model(moves, says):
     (verdict,) = verdicts(emissions)
     assert says in verdict.sentence
     assert all(e.labels[1].value != "embed" for e in verdict.evidence)
+
+
+def test_a_state_that_cannot_be_read_is_left_aside():
+    emissions = run_of(44, fault_at(30, range(6), -0.2))
+    entries = [entry_of(e, Names(), place) for place, e in enumerate(emissions)]
+    torn = pb.StageState(stage="watch", key="r", part="state", payload=b"torn", offset=1_000)
+    partition = Partition(watch_stage(), 0, collect_saved([torn]))
+    found = [e for entry in entries for e in partition.feed(entry)]
+    assert [e.message for e in found if e.topic is VERDICTS] == verdicts(emissions)

@@ -136,6 +136,7 @@ def test_expressions_parse_name_the_run_and_known_metrics(board: dict[str, Any])
         "last_window_end_timestamp_seconds",
         "training_step",
         "verdicts_total",
+        "interventions_total",
         "undefined_results",
     }
     known |= {"series_rejected_total"}

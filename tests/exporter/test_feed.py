@@ -17,7 +17,7 @@ from infoplane.exporter import Feed, Store
 from infoplane.exporter.testing import MadeUpRun
 from infoplane.wire import encode
 from infoplane.wire import infoplane_pb2 as pb
-from infoplane.wire.topics import DEAD, LATEST, RECORDS, RESULTS, VERDICTS, Names
+from infoplane.wire.topics import AUDIT, DEAD, LATEST, RECORDS, RESULTS, VERDICTS, Names
 
 if TYPE_CHECKING:
     from infoplane.cli.demo.broker import EmbeddedBroker
@@ -82,6 +82,8 @@ def publish(broker: EmbeddedBroker, windows: range, broken: bool = False) -> int
             producer.send(names.of(RESULTS), b"nonsense", key=b"r")
             producer.send(names.of(LATEST), encode(RUN.verdict(1, 1.0)), key=b"r")
             producer.send(names.of(LATEST), None, key=b"r")
+            for entry in [*RUN.audit(1, time.time()), pb.AuditEntry(run="r", stage="refused")]:
+                producer.send(names.of(AUDIT), encode(entry), key=b"r")
             for reason in ("checksum", "a reason that nobody knows"):
                 letter = pb.DeadLetter(topic=names.of(RECORDS), reason=reason)
                 producer.send(names.of(DEAD), encode(letter), key=b"d")
@@ -95,14 +97,14 @@ def publish(broker: EmbeddedBroker, windows: range, broken: bool = False) -> int
 def test_everything_is_read_and_what_is_broken_is_counted(
     broker: EmbeddedBroker, store: Store, feed: Feed
 ) -> None:
-    until(lambda: feed.status().connected and len(feed.status().missing) == 4, "waiting for topics")
+    until(lambda: feed.status().connected and len(feed.status().missing) == 5, "waiting for topics")
     assert "waiting for topics" in feed.status().detail
     create_topics(broker.bootstrap, Names())
     sent = publish(broker, range(3), broken=True)
     until(
         lambda: (
             feed.status().messages
-            == {"latest": sent + 2, "results": sent + 1, "verdicts": 1, "dead": 2}
+            == {"latest": sent + 2, "results": sent + 1, "verdicts": 1, "audit": 5, "dead": 2}
         ),
         f"{sent} results on both topics, found {feed.status()}",
     )
@@ -114,6 +116,7 @@ def test_everything_is_read_and_what_is_broken_is_counted(
     assert snapshot.newest is not None
     assert snapshot.newest.window == 2
     assert len(store.verdicts("r")) == 1
+    assert [one.applied_steps for one in store.interventions("r")] == [{0: 260, 1: 260}]
 
 
 def test_a_broker_that_comes_back_empty_is_read_again(

@@ -42,6 +42,13 @@ def filled(now: float = 1000.0) -> Store:
         one.null_mean, one.null_sd, one.ceiling = 0.1, 0.01, 2.0
         store.add(one, 999.0)
     store.add_verdict(run.verdict(2, 902.0), 999.0)
+    for entry in [*run.audit(2, 902.0), *run.audit(2, 902.0)]:
+        store.add_audit(entry, 999.0)
+    strange = pb.AuditEntry(run="r", id="x", stage="pondered", mode="", action="dance")
+    store.add_audit(strange, 999.0)
+    unsigned = pb.AuditEntry(run="r", stage="refused", actor="agent", mode="enforce")
+    for _ in range(3):
+        store.add_audit(unsigned, 999.0)
     gone = MadeUpRun("gone", 2)
     for one in gone.results(0, 1.0):
         store.add(one, 1.0)
@@ -82,7 +89,7 @@ def test_every_metric_is_exported_with_its_help() -> None:
 
 
 def test_labels_are_those_that_are_allowed() -> None:
-    extra = {"run", "attempt", "metric", "detector", "severity", "topic"}
+    extra = {"run", "attempt", "metric", "detector", "severity", "topic", "mode", "stage"}
     found = {name for (_, labels) in samples(exposition(filled())) for name, _ in labels}
     assert found <= ALLOWED_LABELS | extra
     assert not found & {"rank", "step", "host", "window"}
@@ -123,6 +130,23 @@ def test_what_a_run_is_at() -> None:
     assert found["infoplane_exporter_decode_errors_total", (("reason", "checksum"),)] == 2
     assert found["infoplane_exporter_decode_errors_total", (("reason", "magic"),)] == 0
     assert found["infoplane_dead_letters_total", (("reason", "magic"),)] == 1
+
+
+def test_every_stage_of_an_intervention_counts_once_and_labels_stay_few() -> None:
+    found = samples(exposition(filled()))
+    assert len(filled().interventions("r")) == 2
+    counts = {
+        tuple(value for name, value in labels if name != "run"): count
+        for (name, labels), count in found.items()
+        if name == "infoplane_interventions_total"
+    }
+    assert counts == {
+        ("learning_rate_factor", "enforce", "proposed"): 1,
+        ("learning_rate_factor", "enforce", "sent"): 1,
+        ("learning_rate_factor", "enforce", "applied"): 1,
+        ("other", "other", "other"): 1,
+        ("other", "enforce", "refused"): 3,
+    }
 
 
 def test_ended_runs_vanish() -> None:

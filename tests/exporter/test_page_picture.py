@@ -3,10 +3,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from infoplane.collector.interventions import gather
 from infoplane.exporter import Store
 from infoplane.exporter.page.charts import BY_ID
 from infoplane.exporter.page.detail import window_detail
 from infoplane.exporter.page.grid import PAST_WINDOWS, changes_of, grid_of
+from infoplane.exporter.page.intervention_list import steps_of
+from infoplane.exporter.page.marks import action_marks_of
 from infoplane.exporter.page.picture import Painter
 from infoplane.exporter.testing import SPAN, MadeUpRun
 
@@ -20,6 +23,8 @@ def store() -> Store:
         for one in RUN.results(window, float(window)):
             filled.add(one)
     filled.add_verdict(RUN.verdict(42, 42.0))
+    for entry in RUN.audit(42, 42.0):
+        filled.add_audit(entry)
     return filled
 
 
@@ -70,6 +75,27 @@ def test_a_verdict_is_a_box_around_its_taps_from_its_first_step(store: Store) ->
     options = Painter(store).paint("r", False).drawings["entropy"].options
     own = [box for box in options["series"][1]["data"] if box[5]]
     assert own == [[40, 42, 7, 13, 2, 1]]
+
+
+def test_an_intervention_is_a_line_at_the_step_where_it_took_effect(store: Store) -> None:
+    picture = Painter(store).paint("r", False)
+    lines = picture.drawings["loss"].options["series"][0]["markLine"]["data"]
+    (named,) = [line for line in lines if "name" in line]
+    assert (named["xAxis"], named["name"]) == (43 * SPAN + 4, "learning_rate_factor 0.1")
+    boxes = picture.drawings["entropy"].options["series"][1]["data"]
+    assert [box for box in boxes if box[4] == 3] == [[43, 43, 0, len(RUN.taps) - 1, 3, 0]]
+    (listed,) = picture.interventions
+    assert steps_of(listed) == f"step {43 * SPAN + 4:,} on 2 ranks"
+
+
+def test_a_dry_run_leaves_a_dotted_line_and_a_refusal_none(store: Store) -> None:
+    proposed, sent, *_ = RUN.audit(42, 42.0)
+    (mark,) = action_marks_of(gather([proposed]))
+    assert (mark.step, mark.is_applied) == (43 * SPAN - 1, False)
+    refused = type(sent)()
+    refused.CopyFrom(sent)
+    refused.stage = "refused"
+    assert action_marks_of(gather([proposed, refused])) == []
 
 
 def test_painting_again_is_free_until_something_changes(store: Store) -> None:

@@ -21,7 +21,7 @@ from kafka import KafkaProducer
 from infoplane.collector.drivers.topics import create_topics
 from infoplane.exporter.testing import MadeUpRun
 from infoplane.wire import encode
-from infoplane.wire.topics import LATEST, RESULTS, VERDICTS, Names, run_key, series_key
+from infoplane.wire.topics import AUDIT, LATEST, RESULTS, VERDICTS, Names, run_key, series_key
 
 pytestmark = pytest.mark.integration
 RUN = MadeUpRun("grown", 8, breaks_at=40)
@@ -51,6 +51,8 @@ class Publisher:
         self._producer.send(
             self._names.of(VERDICTS), encode(RUN.verdict(42, now - 36)), key=run_key(RUN.run)
         )
+        for entry in RUN.audit(42, now - 36):
+            self._producer.send(self._names.of(AUDIT), encode(entry), key=run_key(RUN.run))
         self._producer.flush(30)
         self._thread.start()
         return self
@@ -142,6 +144,9 @@ def test_the_page_shows_a_growing_run(exporter_url: str, browser: Any, screensho
     assert page.inner_text(".banner .word") == "CRITICAL"
     assert f"since step {40 * 128:,}" in page.inner_text(".banner .since")
     assert page.locator('[data-chart="entropy"] canvas').count() >= 1
+    acted = page.locator(f'[data-intervention="{RUN.audit(42, 0)[0].id}"]')
+    assert "APPLIED" in acted.inner_text()
+    assert f"step {43 * 128 + 4:,} on 2 ranks" in acted.inner_text()
     page.screenshot(path=screenshots / "page-1280x900.png")
 
     page.set_viewport_size({"width": 1600, "height": 1200})

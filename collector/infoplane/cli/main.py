@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from infoplane.cli.commands import config, dashboards, metrics, topics
+from infoplane.cli.commands import config, dashboards, interventions, metrics, topics
 from infoplane.cli.commands.collector import collector
 from infoplane.cli.commands.controller import controller
 from infoplane.cli.commands.demo import demo
@@ -28,7 +28,7 @@ app = typer.Typer(
 )
 for command in (demo, local, collector, exporter, controller, estimate, replay, doctor):
     app.command()(command)
-for group in (metrics, topics, config, dashboards):
+for group in (metrics, topics, config, dashboards, interventions):
     app.add_typer(group.app)
 
 

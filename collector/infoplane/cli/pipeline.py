@@ -58,6 +58,7 @@ class Pipeline:
         page: URL of the page, once ready.
         directory: of the logs.
         children: what runs.
+        extra: variables of single services besides `environment`, by name; set them before `start`.
     """
 
     def __init__(self, options: PipelineOptions) -> None:
@@ -66,6 +67,7 @@ class Pipeline:
         self.page = ""
         self.directory = Path(tempfile.mkdtemp(prefix="infoplane-"))
         self.children: list[Child] = []
+        self.extra: dict[str, dict[str, str]] = {}
         self._broker: EmbeddedBroker | None = None
 
     @property
@@ -138,7 +140,8 @@ class Pipeline:
         if name == "exporter":
             command += ["--port", str(self.options.page_port)]
         # One thread each, and after the ranks: a service that is late loses nothing, a rank loses time.
-        environment = {**self.environment, "OMP_NUM_THREADS": "1"}
+        own = self.extra.get(name, {})
+        environment = {**self.environment, **own, "OMP_NUM_THREADS": "1"}
         self.children.append(
             Child(name, command, self.directory, environment=environment, niceness=_NICENESS)
         )

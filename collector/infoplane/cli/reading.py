@@ -15,7 +15,16 @@ from infoplane.wire import DecodeError, decode
 from infoplane.wire import infoplane_pb2 as pb
 from infoplane.wire.errors import TransportError
 from infoplane.wire.log import LogEntry
-from infoplane.wire.topics import LATEST, RECORDS, RESULTS, VERDICTS, WINDOWS, Topic
+from infoplane.wire.topics import (
+    AUDIT,
+    CONTROL,
+    LATEST,
+    RECORDS,
+    RESULTS,
+    VERDICTS,
+    WINDOWS,
+    Topic,
+)
 
 _TYPES: Final[dict[str, type[Message]]] = {
     RECORDS.name: pb.Record,
@@ -23,6 +32,8 @@ _TYPES: Final[dict[str, type[Message]]] = {
     RESULTS.name: pb.Result,
     LATEST.name: pb.Result,
     VERDICTS.name: pb.Verdict,
+    CONTROL.name: pb.SignedCommand,
+    AUDIT.name: pb.AuditEntry,
 }
 _MAX_FETCH_BYTES: Final = 8 << 20
 

@@ -19,7 +19,7 @@ from infoplane.wire import ConfigurationError
 from infoplane.wire import infoplane_pb2 as pb
 from infoplane.wire.log import LogEntry, LogWriter, read_log
 from infoplane.wire.submessages import is_repeated
-from infoplane.wire.topics import RECORDS, RESULTS, VERDICTS, Names
+from infoplane.wire.topics import AUDIT, RECORDS, RESULTS, VERDICTS, Names
 
 
 def replay_file(path: Path, settings: Settings, *, output: Path | None, as_json: bool) -> None:
@@ -34,13 +34,13 @@ def replay_file(path: Path, settings: Settings, *, output: Path | None, as_json:
     if output is not None and output.exists():
         raise ConfigurationError("--output", str(output), "a file that does not exist yet")
     names = settings.kafka.names
-    stages = [*collector_stages(settings), *controller_stages(settings)]
+    stages = [*collector_stages(settings), *controller_stages(settings, dry_run=True)]
     emissions: Iterable[Emission] = replay_entries(_records(path, names), stages, names)
     if output is not None:
         emissions = _written(emissions, output, names)
     if as_json:
         for emission in emissions:
-            if emission.topic in (RESULTS, VERDICTS):
+            if emission.topic in (RESULTS, VERDICTS, AUDIT):
                 emit_json({"topic": emission.topic.name, **as_fields(emission.message)})
         return
     _print_summary(emissions)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -14,10 +14,7 @@ MODES: Final = ("dry_run", "enforce")
 OTHER: Final = "other"  # what a newer writer says; labels must stay few
 # What an intervention has come to when ranks, or repetitions of its command, tell different things. A run that
 # applied a command refuses the same one when it comes again, so `applied` weighs more.
-_WEIGHT: Final = {stage: weight for weight, stage in enumerate((OTHER, *STAGES))} | {
-    "refused": 3,
-    "applied": 4,
-}
+_WEIGHT: Final = {stage: weight for weight, stage in enumerate((OTHER, *STAGES))}
 
 
 @dataclass(slots=True)
@@ -46,6 +43,11 @@ class Intervention:
     def stage(self) -> str:
         """What it has come to."""
         return max((word(stage, STAGES) for stage, _, _ in self.entries), key=_WEIGHT.__getitem__)
+
+    @property
+    def was_sent(self) -> bool:
+        """Whether a command left the controller, whatever became of it."""
+        return any(stage == "sent" or actor == "agent" for stage, actor, _ in self.entries)
 
     @property
     def since_ms(self) -> int:
@@ -81,17 +83,16 @@ class Intervention:
 
 
 def gather(entries: Iterable[pb.AuditEntry]) -> list[Intervention]:
-    """Return the interventions of `entries`, in the order in which their first lines come."""
+    """Return the interventions of `entries`, in the order in which their first lines come.
+
+    Lines without an id are left out: a rank refused a command of which nothing can be believed, not even its id.
+    """
     found: dict[tuple[str, str], Intervention] = {}
     for entry in entries:
-        key = (entry.run, entry.id)
-        found.setdefault(key, Intervention(*key)).add(entry)
+        if entry.id:
+            key = (entry.run, entry.id)
+            found.setdefault(key, Intervention(*key)).add(entry)
     return list(found.values())
-
-
-def lines(interventions: Iterable[Intervention]) -> Iterator[pb.AuditEntry]:
-    """Yield every line once, in the order of time."""
-    yield from sorted((e for one in interventions for e in one.entries.values()), key=_order)
 
 
 def word(text: str, known: Iterable[str]) -> str:

@@ -35,6 +35,12 @@ class KafkaSection(_Section):
     topic_prefix: str = Field(DEFAULT_PREFIX, description="prefix of every topic, one per tenant")
     api_version: str = Field("2.1", description="oldest broker protocol to speak")
     group: str = Field("infoplane", description="prefix of the consumer groups")
+    session_timeout_s: float = Field(
+        10.0,
+        ge=1,
+        le=300,
+        description="time until the partitions of a killed process are taken over",
+    )
 
     @property
     def names(self) -> Names:

@@ -18,6 +18,11 @@ def run_answer(snapshot: Snapshot, now_s: float) -> dict[str, Any]:
         "heard_age_seconds": round(now_s - snapshot.heard_s, 3),
         "series": snapshot.num_series,
         "verdicts": sum(snapshot.verdict_counts.values()),
+        "interventions": sum(
+            count
+            for (_, _, stage), count in snapshot.intervention_counts.items()
+            if stage == "proposed"
+        ),
         "rejected": snapshot.rejected,
     }
     if newest is not None:

@@ -1,4 +1,4 @@
-"""Reads `latest`, `results` and `verdicts` into the store and counts `dead`, in a thread of its own.
+"""Reads `latest`, `results`, `verdicts` and `audit` into the store and counts `dead`, in a thread of its own.
 
 There is no consumer group: every exporter reads everything, from the beginning, and commits nothing. `latest` gives
 every series its newest value within one fetch, `results` the page's history.
@@ -21,10 +21,10 @@ from infoplane.wire import infoplane_pb2 as pb
 from infoplane.wire.errors import DecodeError
 from infoplane.wire.frame import REASONS
 from infoplane.wire.kafka_client import KafkaConsumer, KafkaError, TopicPartition
-from infoplane.wire.topics import DEAD, LATEST, RESULTS, VERDICTS, Topic
+from infoplane.wire.topics import AUDIT, DEAD, LATEST, RESULTS, VERDICTS, Topic
 
 _LOG: Final = logging.getLogger(__name__)
-_TOPICS: Final = (LATEST, RESULTS, VERDICTS, DEAD)
+_TOPICS: Final = (LATEST, RESULTS, VERDICTS, AUDIT, DEAD)
 _POLL_MS: Final = 200
 _LOOK_S: Final = 2.0
 _PAUSE_S: Final = (0.5, 1.0, 2.0, 5.0, 10.0)
@@ -160,6 +160,8 @@ class Feed:
                 self._count_dead(decode(record.value, pb.DeadLetter))
             elif topic is VERDICTS:
                 self._store.add_verdict(decode(record.value, pb.Verdict), arrived_s)
+            elif topic is AUDIT:
+                self._store.add_audit(decode(record.value, pb.AuditEntry), arrived_s)
             else:
                 self._store.add(decode(record.value, pb.Result), arrived_s)
         except DecodeError as error:

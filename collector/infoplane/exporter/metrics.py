@@ -50,6 +50,7 @@ class StoreCollector(Collector):
         yield from _run_families(live)
         yield _rejected(live)
         yield _verdicts(live)
+        yield _interventions(live)
 
 
 def _rows_by_metric(live: list[Snapshot]) -> dict[str, Rows]:
@@ -143,6 +144,18 @@ def _verdicts(live: list[Snapshot]) -> Family:
     )
     for snapshot in live:
         for key, count in sorted(snapshot.verdict_counts.items()):
+            family.add_metric([snapshot.run, *key], count)
+    return family
+
+
+def _interventions(live: list[Snapshot]) -> Family:
+    family = CounterMetricFamily(
+        f"{PREFIX}interventions_total",
+        "Interventions that reached a stage: proposed, sent, refused, applied, failed; each counted once a stage.",
+        labels=[RUN, "action", "mode", "stage"],
+    )
+    for snapshot in live:
+        for key, count in sorted(snapshot.intervention_counts.items()):
             family.add_metric([snapshot.run, *key], count)
     return family
 

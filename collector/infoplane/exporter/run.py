@@ -6,12 +6,15 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final
 
+from infoplane.collector.interventions import MODES, STAGES, Intervention, word
 from infoplane.exporter.admission import CAP, refusal
 from infoplane.exporter.history import History
 from infoplane.exporter.points import Point, SeriesId
 from infoplane.wire import infoplane_pb2 as pb
+from infoplane.wire.actions import ACTIONS
 
 MAX_VERDICTS: Final = 1000
+MAX_INTERVENTIONS: Final = 1000
 # A tap that was switched off stops producing while its run goes on. No cadence is this long.
 STALE_WINDOWS: Final = 32
 
@@ -26,7 +29,7 @@ class Series:
 
 @dataclass(slots=True)
 class Run:
-    """One run: its series, its verdicts, and when it was last heard of (Unix seconds)."""
+    """One run: its series, verdicts and interventions, and when it was last heard of (Unix seconds)."""
 
     name: str
     series_cap: int
@@ -38,6 +41,8 @@ class Run:
     rejected: Counter[str] = field(default_factory=Counter)
     verdicts: dict[str, pb.Verdict] = field(default_factory=dict)
     verdict_counts: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    interventions: dict[str, Intervention] = field(default_factory=dict)
+    intervention_counts: Counter[tuple[str, str, str]] = field(default_factory=Counter)
 
     def add(self, series: SeriesId, point: Point) -> bool:
         """Take in one point; return whether it is held (a refused one is counted)."""
@@ -64,6 +69,24 @@ class Run:
         self.revision += 1
         while len(self.verdicts) > MAX_VERDICTS:
             del self.verdicts[min(self.verdicts, key=lambda id_: self.verdicts[id_].clock_ms)]
+
+    def add_audit(self, entry: pb.AuditEntry) -> None:
+        """Take in one line of the audit trail; every stage of an intervention counts once, whatever ranks say it.
+
+        A line without an id is a rank's refusal of something that no controller of its has signed: it is counted only,
+        since somebody may repeat that at will.
+        """
+        kind = (word(entry.action, ACTIONS), word(entry.mode, MODES), word(entry.stage, STAGES))
+        if not entry.id:
+            self.intervention_counts[kind] += 1
+            return
+        known = self.interventions.setdefault(entry.id, Intervention(self.name, entry.id))
+        self.intervention_counts[kind] += known.add(entry)
+        self.revision += 1
+        while len(self.interventions) > MAX_INTERVENTIONS:
+            del self.interventions[
+                min(self.interventions, key=lambda id_: self.interventions[id_].head.clock_ms)
+            ]
 
     def current(self) -> list[tuple[SeriesId, Point]]:
         """Return the newest points that still speak for the run: of its attempt, and not long overtaken."""

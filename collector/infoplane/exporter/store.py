@@ -1,4 +1,4 @@
-"""The newest estimate of every series of every run, the page's history and the verdicts, in memory.
+"""The newest estimate of every series of every run, the page's history, verdicts and interventions, in memory.
 
 Nothing here is the truth: after a restart the topics fill it again. Adding is idempotent and independent of order,
 so reading a topic twice, or `latest` and `results` side by side, gives the same store.
@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from infoplane.collector.interventions import Intervention
 from infoplane.exporter.points import Point, SeriesId, point_of, series_of
 from infoplane.exporter.run import Run
 from infoplane.wire import infoplane_pb2 as pb
@@ -34,6 +35,7 @@ class Snapshot:
     num_series: int
     rejected: dict[str, int]
     verdict_counts: dict[tuple[str, str, str], int]
+    intervention_counts: dict[tuple[str, str, str], int]
 
 
 class Store:
@@ -92,6 +94,15 @@ class Store:
         with self._lock:
             self._heard(verdict.run, arrived_s).add_verdict(verdict)
 
+    def add_audit(self, entry: pb.AuditEntry, arrived_s: float | None = None) -> None:
+        """Take in one line of the audit trail.
+
+        Raises:
+            DecodeError: the run's name is not one.
+        """
+        with self._lock:
+            self._heard(entry.run, arrived_s).add_audit(entry)
+
     def _heard(self, name: str, arrived_s: float | None) -> Run:
         now = self._clock()
         arrived = now if arrived_s is None else min(arrived_s, now)
@@ -134,6 +145,7 @@ class Store:
             num_series=len(run.series),
             rejected=dict(run.rejected),
             verdict_counts=dict(run.verdict_counts),
+            intervention_counts=dict(run.intervention_counts),
         )
 
     def history(self, run: str, metric: str) -> dict[SeriesId, list[Point]]:
@@ -154,3 +166,17 @@ class Store:
             known = self._runs.get(run)
             found = list(known.verdicts.values()) if known else []
         return sorted(found, key=lambda v: (v.attempt, v.detected_step, v.clock_ms), reverse=True)
+
+    def interventions(self, run: str) -> list[Intervention]:
+        """Return copies of what was done to a run, the newest first."""
+        with self._lock:
+            known = self._runs.get(run)
+            found = (
+                [
+                    Intervention(one.run, one.id, dict(one.entries))
+                    for one in known.interventions.values()
+                ]
+                if known
+                else []
+            )
+        return sorted(found, key=lambda one: (one.head.clock_ms, one.id), reverse=True)

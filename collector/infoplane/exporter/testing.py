@@ -23,7 +23,7 @@ _CEILING_NATS: Final = 3.2
 
 @dataclass(frozen=True, slots=True)
 class MadeUpRun:
-    """Results and verdicts of one run, window by window.
+    """Results, verdicts and interventions of one run, window by window.
 
     Attributes:
         run: its name.
@@ -164,6 +164,30 @@ class MadeUpRun:
                 for tap in fallen
             ],
         )
+
+    def audit(self, window: int, clock_s: float, ranks: int = 2) -> list[pb.AuditEntry]:
+        """Return the audit trail of a command on the verdict of `window`: proposed, sent, applied on every rank."""
+        told = [("proposed", "controller", 0), ("sent", "controller", 0)]
+        told += [("applied", "agent", rank) for rank in range(ranks)]
+        return [
+            pb.AuditEntry(
+                run=self.run,
+                attempt=self.attempt,
+                id=f"{self.run}/{self.attempt}/cut-rate/{window}",
+                stage=stage,
+                actor=actor,
+                mode="enforce",
+                action="learning_rate_factor",
+                value=0.1,
+                rule="cut-rate",
+                reason="Entropy falls in the later half of the model.",
+                rank=rank,
+                step=(window + 1) * SPAN + (4 if stage == "applied" else -1),
+                window=window,
+                clock_ms=int(clock_s * 1000) + place,
+            )
+            for place, (stage, actor, rank) in enumerate(told)
+        ]
 
 
 _Row = tuple[str, Mapping[str, str], Mapping[str, float]]

@@ -66,6 +66,7 @@ def _dashboard() -> dashboard.Dashboard:
             .keep_time(True)
         )
         .annotation(_verdict_annotation())
+        .annotation(_intervention_annotation())
     )
     for variable in _variables():
         board = board.with_variable(variable)
@@ -100,20 +101,36 @@ def _choice(name: str, label: str, query: str) -> dashboard.QueryVariable:
 
 
 def _verdict_annotation() -> dashboard.AnnotationQuery:
-    # A counter that is born with its first verdict has not changed yet, so its birth counts too.
-    total = f"infoplane_verdicts_total{{{_RUN}}}"
-    born = f"{total} unless {total} offset $__interval"
-    changed = f"changes({total}[$__interval]) > 0"
     return (
         dashboard.AnnotationQuery()
         .name("Verdicts")
         .datasource(SOURCE)
         .enable(True)
         .icon_color("red")
-        .expr(f"{changed} or ({born})")
+        .expr(_rises_of(f"infoplane_verdicts_total{{{_RUN}}}"))
         .title_format("{{severity}}: {{metric}}")
         .text_format("{{detector}}")
     )
+
+
+def _intervention_annotation() -> dashboard.AnnotationQuery:
+    # Between proposed and applied there is nothing to see that its end would not show.
+    return (
+        dashboard.AnnotationQuery()
+        .name("Interventions")
+        .datasource(SOURCE)
+        .enable(True)
+        .icon_color("blue")
+        .expr(_rises_of(f'infoplane_interventions_total{{{_RUN},stage!="sent"}}'))
+        .title_format("{{action}}: {{stage}}")
+        .text_format("{{mode}}")
+    )
+
+
+def _rises_of(total: str) -> str:
+    # A counter that is born with its first event has not changed yet, so its birth counts too.
+    born = f"{total} unless {total} offset $__interval"
+    return f"changes({total}[$__interval]) > 0 or ({born})"
 
 
 def _rows() -> list[tuple[str, list[Any]]]:

@@ -16,7 +16,7 @@ def controller(
     metrics_port: MetricsPort = None,
     as_json: Json = False,
 ) -> None:
-    """Run WATCH: results in, verdicts out."""
+    """Run WATCH: results in, verdicts out; with a policy [policy.file] also what it proposes, and signed commands."""
     settings = settings_from(config, bootstrap, prefix, pipeline={"metrics_port": metrics_port})
 
     def run(stop: StopSignal, on_ready: Callable[..., None]) -> None:

@@ -124,8 +124,8 @@ class StageLoop(ConsumerRebalanceListener):  # type: ignore[misc]
             fetch_max_wait_ms=POLL_MS,
             max_partition_fetch_bytes=MAX_FETCH_BYTES,
             max_poll_records=MAX_POLL_RECORDS,
-            session_timeout_ms=10_000,
-            heartbeat_interval_ms=2_000,
+            session_timeout_ms=round(self._kafka.session_timeout_s * 1000),
+            heartbeat_interval_ms=round(self._kafka.session_timeout_s * 200),
         )
         try:
             consumer.subscribe([self._topic], listener=self)

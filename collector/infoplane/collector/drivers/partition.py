@@ -104,11 +104,20 @@ class Partition(Generic[M]):
     def _keyed(self, key: str) -> Keyed[M]:
         keyed = self.machines.get(key)
         if keyed is None:
-            saved = self.saved.get(key, Saved())
-            through = saved.offset if self.stage.is_snapshot else 0
-            keyed = Keyed(self.stage.begin(key, saved.parts), saved=saved.parts, through=through)
+            keyed = self._begin(key, self.saved.get(key, Saved()))
             self.machines[key] = keyed
         return keyed
+
+    def _begin(self, key: str, saved: Saved) -> Keyed[M]:
+        try:
+            machine = self.stage.begin(key, saved.parts)
+        except DecodeError as error:
+            # Of another version, or torn: the log is read again as far as it is kept, rather than never.
+            _log.error("%s: the saved state of %s cannot be read: %s", self.stage.name, key, error)
+            saved = Saved()
+            machine = self.stage.begin(key, saved.parts)
+        through = saved.offset if self.stage.is_snapshot else 0
+        return Keyed(machine, saved=saved.parts, through=through)
 
     def _advance(self, keyed: Keyed[M], clock_ms: int) -> Iterator[Emission]:
         """Fire timers one by one, each at its own time, up to `clock_ms`."""

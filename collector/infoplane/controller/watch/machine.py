@@ -1,13 +1,14 @@
-"""The WATCH state machine: one per run. Results in, verdicts out."""
+"""The WATCH state machine: one per run. Results in, verdicts out, and what the policy makes of both."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from infoplane.collector.stage import Emission, Stage
 from infoplane.collector.taps import FIRST
+from infoplane.controller.policy import PolicyEngine
 from infoplane.controller.watch.family import Family
 from infoplane.controller.watch.latch import Latch
 from infoplane.controller.watch.limits import DEFAULT_LIMITS, NONFINITE, Limit
@@ -49,11 +50,18 @@ class WatchSettings:
 class WatchMachine:
     """Judges final panes, window by window. A late pane is history: it never issues a verdict again.
 
-    Results of one metric and window come together; they are judged as soon as another metric or window begins.
+    Results of one metric and window come together; they are judged as soon as another metric or window begins. The
+    policy, if there is one, sees each verdict, and then the result itself.
     """
 
     state: WatchState
     settings: WatchSettings
+    policy: PolicyEngine | None = None
+
+    def __post_init__(self) -> None:
+        """Give the policy back what it remembered."""
+        if self.policy is not None and self.state.policy is not None:
+            self.policy.load(self.state.policy)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -66,7 +74,7 @@ class WatchMachine:
             return []
         if result.attempt > self.state.attempt:
             self._begin_attempt(result.attempt)
-        verdicts = list(self._judge_before(result, clock_ms))
+        emissions = list(self._judge_before(result, clock_ms))
         labels = {label.name: label.value for label in result.labels}
         if result.metric == PLAN_METRIC and labels.get("stream") == PLAN_STREAM:
             self.state.plan = None if result.undefined else result.value
@@ -74,10 +82,11 @@ class WatchMachine:
             self.state.spans[result.window] = result.first_step
             if self.state.gathering is None:
                 self.state.gathering = Gathering(result)
-            value = math.nan if result.undefined else result.value
-            self.state.gathering.values[labels["tap"]] = value
-        verdicts += self._check_limits(result, clock_ms)
-        return [Emission(VERDICTS, run_key(self.state.run), verdict) for verdict in verdicts]
+            self.state.gathering.add(labels["tap"], result)
+        emissions += self._check_limits(result, clock_ms)
+        if self.policy is not None:
+            emissions += self.policy.see_result(result, result.clock_ms)
+        return emissions
 
     def on_timer(self, clock_ms: int) -> list[Emission]:
         """Nothing waits for a time."""
@@ -97,12 +106,16 @@ class WatchMachine:
 
     def to_bytes(self) -> bytes:
         """Return the whole state, versioned."""
+        if self.policy is not None:
+            self.state.policy = self.policy.dump()
         return dump(self.state)
 
     # ------------------------------------------------------------ judging
 
     def _begin_attempt(self, attempt: int) -> None:
         self.state = WatchState(self.state.run, attempt, counts=self.state.counts)
+        if self.policy is not None:
+            self.policy.begin_attempt()
 
     def _watched(self, result: pb.Result, labels: dict[str, str]) -> bool:
         tap = labels.get("tap", "")
@@ -112,7 +125,7 @@ class WatchMachine:
             and not (result.saturated or result.completeness <= 0)
         )
 
-    def _judge_before(self, result: pb.Result, clock_ms: int) -> Iterator[pb.Verdict]:
+    def _judge_before(self, result: pb.Result, clock_ms: int) -> Iterator[Emission]:
         """Judge what was gathered once `result` belongs to another metric or window."""
         state = self.state
         gathered = state.gathering
@@ -129,7 +142,7 @@ class WatchMachine:
             since = state.spans.get(agreed.first_window, gathered.head.first_step)
             # Blocks may answer a window later than the input.
             around = agreed.first_window - 1
-            yield change_verdict(
+            verdict = change_verdict(
                 gathered.head,
                 agreed,
                 gathered.values,
@@ -138,6 +151,7 @@ class WatchMachine:
                 input_score=largest_since(state.input_scores, around),
                 block_score=largest_since(state.block_scores, around),
             )
+            yield from self._speak(verdict, result, gathered.completeness)
         for window in [w for w in self.state.spans if w < gathered.window - 2 * self.settings.of]:
             del self.state.spans[window]
 
@@ -145,7 +159,17 @@ class WatchMachine:
         latch = Latch(self.settings.agree, self.settings.of, self.settings.cooldown_windows)
         return Family(self.settings.threshold, self.settings.warmup_windows, latch)
 
-    def _check_limits(self, result: pb.Result, clock_ms: int) -> Iterator[pb.Verdict]:
+    def _speak(
+        self, verdict: pb.Verdict, cause: pb.Result, completeness: float = 1.0
+    ) -> Iterator[Emission]:
+        """Publish a verdict and what the policy answers to it."""
+        yield Emission(VERDICTS, run_key(self.state.run), verdict)
+        if self.policy is not None:
+            # The clock of the log, not ours: ours follows the wall clock while there is nothing to read, and a
+            # command that is issued again after a restart must have the same bytes.
+            yield from self.policy.see_verdict(verdict, cause.clock_ms, completeness)
+
+    def _check_limits(self, result: pb.Result, clock_ms: int) -> Iterator[Emission]:
         wrong = None
         if result.undefined == "nan" and result.metric in NONFINITE:
             wrong = "not a finite number"
@@ -160,18 +184,27 @@ class WatchMachine:
         if last is not None and result.window < last + self.settings.cooldown_windows:
             return
         self.state.broken[result.metric] = result.window
-        yield limit_verdict(result, wrong, clock_ms)
+        # Hard limits speak past every filter, and so to the policy too, however incomplete the window is.
+        yield from self._speak(limit_verdict(result, wrong, clock_ms), result)
 
 
-def watch_stage(settings: WatchSettings | None = None) -> Stage[pb.Result]:
-    """Return the WATCH stage: `results` in, `verdicts` out, keyed by run."""
+def watch_stage(
+    settings: WatchSettings | None = None, policy: Callable[[], PolicyEngine] | None = None
+) -> Stage[pb.Result]:
+    """Return the WATCH stage: `results` in, `verdicts` out, keyed by run.
+
+    With a `policy`, a new one for every run, also `audit` and `control`.
+    """
     chosen = settings or WatchSettings()
 
+    def machine(state: WatchState) -> WatchMachine:
+        return WatchMachine(state, chosen, policy() if policy else None)
+
     def restore(data: bytes) -> WatchMachine:
-        return WatchMachine(load(data), chosen)
+        return machine(load(data))
 
     def begin(key: str, saved: Mapping[str, bytes]) -> WatchMachine:
-        return restore(saved[STATE]) if STATE in saved else WatchMachine(WatchState(key), chosen)
+        return restore(saved[STATE]) if STATE in saved else machine(WatchState(key))
 
     return Stage(
         name="watch",

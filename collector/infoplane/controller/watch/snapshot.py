@@ -13,7 +13,7 @@ from infoplane.controller.watch.family import Family
 from infoplane.controller.watch.latch import Latch
 from infoplane.wire import infoplane_pb2 as pb
 
-VERSION = 2
+VERSION = 3
 
 
 Scores = deque[tuple[int, float]]  # (window, score)
@@ -36,6 +36,12 @@ class Gathering:
 
     head: pb.Result
     values: dict[str, float] = field(default_factory=dict)
+    completeness: float = 1.0  # the smallest of them
+
+    def add(self, tap: str, result: pb.Result) -> None:
+        """Take in the result of one tap; an undefined one counts as NaN."""
+        self.values[tap] = math.nan if result.undefined else result.value
+        self.completeness = min(self.completeness, result.completeness)
 
     @property
     def metric(self) -> str:
@@ -65,6 +71,9 @@ class WatchState:
     input: ChangeScore = field(default_factory=ChangeScore)  # of the embedding's entropy
     input_scores: Scores = field(default_factory=lambda: deque(maxlen=MEMORY))
     block_scores: Scores = field(default_factory=lambda: deque(maxlen=2 * MEMORY))  # all families
+    policy: dict[str, Any] | None = (
+        None  # as the policy dumps itself; kept while none is configured
+    )
 
 
 def dump(state: WatchState) -> bytes:
@@ -83,7 +92,8 @@ def dump(state: WatchState) -> bytes:
         "block_scores": list(state.block_scores),
         "families": {name: _dump_family(family) for name, family in state.families.items()},
         # JSON as Python writes it knows NaN, which a value that is undefined has.
-        "gathered": gathering.values if gathering else None,
+        "gathered": [gathering.values, gathering.completeness] if gathering else None,
+        "policy": state.policy,
     }
     return pack("watch", VERSION, head, chunks)
 
@@ -95,7 +105,7 @@ def load(data: bytes) -> WatchState:
         DecodeError: another version, or not such a state.
     """
     head, chunks = unpack("watch", VERSION, data)
-    gathering = Gathering(pb.Result.FromString(chunks[0]), head["gathered"]) if chunks else None
+    gathering = Gathering(pb.Result.FromString(chunks[0]), *head["gathered"]) if chunks else None
     return WatchState(
         gathering=gathering,
         run=head["run"],
@@ -108,6 +118,7 @@ def load(data: bytes) -> WatchState:
         input=_load_score(head["input"]),
         input_scores=deque(((w, s) for w, s in head["input_scores"]), MEMORY),
         block_scores=deque(((w, s) for w, s in head["block_scores"]), 2 * MEMORY),
+        policy=head["policy"],
     )
 
 

@@ -7,6 +7,7 @@ from nicegui import ui
 
 from infoplane.exporter.metrics import Reader
 from infoplane.exporter.page.charts import HEATMAPS, LINES
+from infoplane.exporter.page.intervention_list import InterventionList
 from infoplane.exporter.page.panels import Panel
 from infoplane.exporter.page.picture import Painter, Picture
 from infoplane.exporter.page.status import NOTHING, Banner, Tile, age_tile, banner_of, stale_after_s
@@ -49,6 +50,7 @@ class Board:
                 self._panels = [Panel(chart, "wide") for chart in HEATMAPS]
                 self._panels += [Panel(chart, "narrow") for chart in LINES]
                 self._verdict_list = VerdictList("half")
+                self._intervention_list = InterventionList("full")
 
     def _build_head(self) -> None:
         self._values: dict[str, ui.label] = {}
@@ -117,6 +119,7 @@ class Board:
         for panel in self._panels:
             panel.show(picture.drawings[panel.chart.id])
         self._verdict_list.show(picture.verdicts)
+        self._intervention_list.show(picture.interventions)
         for key, tile in picture.tiles.items():
             self._tile(key, tile)
 

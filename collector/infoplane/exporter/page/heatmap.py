@@ -1,4 +1,4 @@
-"""ECharts options of a heatmap: rows by depth, columns by step, boxes where a verdict stands."""
+"""ECharts options of a heatmap: rows by depth, columns by step, boxes where a verdict stands, lines where one acted."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from infoplane.exporter.page.charts import Chart
 from infoplane.exporter.page.grid import Grid, changes_of
-from infoplane.exporter.page.marks import Mark
+from infoplane.exporter.page.marks import ActionMark, Mark
 from infoplane.exporter.page.palette import CHANGES, GRID, MUTED, TEXT, VALUES
 
 _LIMIT_Z = 8.0
@@ -17,7 +17,13 @@ _MOST_LABELS = 14
 
 
 def heatmap_options(
-    chart: Chart, grid: Grid, marks: list[Mark], run: str, *, changes: bool
+    chart: Chart,
+    grid: Grid,
+    marks: list[Mark],
+    run: str,
+    *,
+    changes: bool,
+    actions: list[ActionMark] | None = None,
 ) -> dict[str, Any]:
     """Return the options; `changes` shows robust z against each row's own past instead of values."""
     shown = changes_of(grid) if changes else grid.values
@@ -42,7 +48,7 @@ def heatmap_options(
                 ":renderItem": "infoplane.box",
                 "silent": True,
                 "z": 5,
-                "data": _boxes(chart, grid, marks),
+                "data": _boxes(chart, grid, marks) + _lines(grid, actions or []),
             },
         ],
     }
@@ -146,6 +152,14 @@ def _boxes(chart: Chart, grid: Grid, marks: list[Mark]) -> list[list[Any]]:
         spans = _spans(rows) if own else [(0, len(grid.rows) - 1)]
         boxes += [[first, last, *span, mark.code, int(own)] for span in spans]
     return boxes
+
+
+def _lines(grid: Grid, actions: list[ActionMark]) -> list[list[Any]]:
+    """Return a box of another chart's form for every intervention: a line over all rows."""
+    if not grid.windows:
+        return []
+    columns = [(grid.column_of(mark.step), mark) for mark in actions if mark.step >= grid.steps[0]]
+    return [[column, column, 0, len(grid.rows) - 1, mark.code, 0] for column, mark in columns]
 
 
 def _spans(rows: list[int]) -> list[tuple[int, int]]:

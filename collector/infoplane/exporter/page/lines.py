@@ -1,22 +1,38 @@
-"""ECharts options of a line chart over steps, with verdicts as bands and lines."""
+"""ECharts options of a line chart over steps: verdicts are bands and lines, interventions lines with a name."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from infoplane.exporter.page.charts import Chart, Curves
-from infoplane.exporter.page.marks import Mark
-from infoplane.exporter.page.palette import GRID, LINES, MUTED, TEXT, ramp, severity_color
+from infoplane.exporter.page.marks import ActionMark, Mark
+from infoplane.exporter.page.palette import (
+    ACTION,
+    GRID,
+    LINES,
+    MUTED,
+    TEXT,
+    ramp,
+    severity_color,
+)
+
+_NAMED: Final = ("loss", "rate")  # charts in which the lines of interventions carry their names
 
 
 def line_options(
-    chart: Chart, curves: Curves, marks: list[Mark], run: str, steps: tuple[int, int] | None
+    chart: Chart,
+    curves: Curves,
+    marks: list[Mark],
+    run: str,
+    steps: tuple[int, int] | None,
+    actions: list[ActionMark] | None = None,
 ) -> dict[str, Any]:
     """Return the options; `steps` is the range of the x axis, the same for all charts of the page."""
     legend = len(curves) > 1 and chart.kind == "lines"
     series = [_series(chart, name, index, curves) for index, name in enumerate(curves)]
     if series:
         series[0] |= _verdict_marks(chart, marks, steps)
+        series[0]["markLine"]["data"] += _action_lines(chart, actions or [], steps)
     return {
         "animation": False,
         "textStyle": {"color": TEXT},
@@ -128,3 +144,28 @@ def _verdict_marks(
             ],
         },
     }
+
+
+def _action_lines(
+    chart: Chart, actions: list[ActionMark], steps: tuple[int, int] | None
+) -> list[dict[str, Any]]:
+    return [
+        {
+            "xAxis": mark.step,
+            "name": mark.name,
+            "lineStyle": {
+                "color": ACTION,
+                "width": 1.5,
+                "type": "solid" if mark.is_applied else "dotted",
+            },
+            "label": {
+                "show": chart.id in _NAMED,
+                "formatter": "{b}",
+                "color": ACTION,
+                "fontSize": 9,
+                "position": "insideEndTop",
+            },
+        }
+        for mark in actions
+        if steps is None or mark.step >= steps[0]
+    ]

@@ -1,4 +1,4 @@
-"""Verdicts as marks: where on the step axis, on which rows, how grave."""
+"""Verdicts and interventions as marks: where on the step axis, on which rows, how grave."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from infoplane.collector.interventions import Intervention
 from infoplane.wire import infoplane_pb2 as pb
 
 MOST: Final = 12
+_ACTION_CODE: Final = 3
 _CODES: Final = {"info": 0, "warning": 1, "critical": 2}
 
 
@@ -51,3 +53,29 @@ def marks_of(verdicts: Iterable[pb.Verdict]) -> list[Mark]:
         )
         for verdict in list(verdicts)[:MOST]
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class ActionMark:
+    """One intervention on a chart: a line where it took effect, or where it was proposed if nothing was done."""
+
+    step: int
+    name: str
+    is_applied: bool
+
+    @property
+    def code(self) -> int:
+        """What the page's script draws it as."""
+        return _ACTION_CODE
+
+
+def action_marks_of(interventions: Iterable[Intervention]) -> list[ActionMark]:
+    """Return the marks of the newest interventions; what was refused or failed leaves none."""
+    marks = []
+    for one in list(interventions)[:MOST]:
+        applied = one.applied_steps
+        if applied:
+            marks.append(ActionMark(min(applied.values()), one.describe(), True))
+        elif one.stage in ("proposed", "sent"):
+            marks.append(ActionMark(one.head.step, f"{one.describe()}, {one.stage}", False))
+    return marks

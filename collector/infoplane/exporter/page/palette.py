@@ -15,6 +15,7 @@ VALUES: Final = ("#10203f", "#1c4a7a", "#2c7ba0", "#4fb0ab", "#9ad9b4", "#f1fadf
 CHANGES: Final = ("#5aa9ff", "#2f5f99", "#20262f", "#8a3f7d", "#f58adf")
 LINES: Final = ("#6cb6ff", "#63d2b0", "#c9a7ff", "#9fb3c8", "#e6e08a", "#7f8ea3", "#4fb0ab")
 SEVERITIES: Final = {"info": "#8ab4f8", "warning": "#ffb547", "critical": "#ff5c5c"}
+ACTION: Final = "#f4f7fb"  # what was done: neither measured nor wrong
 
 
 def severity_color(severity: str) -> str:

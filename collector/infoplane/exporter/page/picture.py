@@ -7,11 +7,12 @@ import time
 from dataclasses import dataclass
 from typing import Any, Final
 
+from infoplane.collector.interventions import Intervention
 from infoplane.exporter.page.charts import BY_ID, Chart, Curves
 from infoplane.exporter.page.grid import PAST_WINDOWS, grid_of
 from infoplane.exporter.page.heatmap import heatmap_options
 from infoplane.exporter.page.lines import line_options
-from infoplane.exporter.page.marks import Mark, marks_of
+from infoplane.exporter.page.marks import ActionMark, Mark, action_marks_of, marks_of
 from infoplane.exporter.page.status import (
     Tile,
     completeness_tile,
@@ -39,12 +40,13 @@ class Drawing:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """The drawings by chart id, the tiles by key, the verdicts and the usual seconds between windows."""
+    """The drawings by chart id, the tiles by key, verdicts, interventions and the usual seconds between windows."""
 
     revision: int
     drawings: dict[str, Drawing]
     tiles: dict[str, Tile]
     verdicts: list[pb.Verdict]
+    interventions: list[Intervention]
     interval_s: float | None
 
 
@@ -75,11 +77,13 @@ class Painter:
     def _paint(self, run: str, revision: int, changes: bool) -> Picture:
         verdicts = self._store.verdicts(run)
         curves = {id_: chart.curves(self._store, run) for id_, chart in BY_ID.items()}
-        steps, marks = _steps(curves), marks_of(verdicts)
+        interventions = self._store.interventions(run)
+        steps = _steps(curves)
+        marks, actions = marks_of(verdicts), action_marks_of(interventions)
         return Picture(
             revision,
             {
-                id_: _draw(chart, curves[id_], marks, run, steps, changes)
+                id_: _draw(chart, curves[id_], marks, actions, run, steps, changes)
                 for id_, chart in BY_ID.items()
             },
             {
@@ -90,6 +94,7 @@ class Painter:
                 "verdicts": Tile(str(len(verdicts))),
             },
             verdicts,
+            interventions,
             window_interval_s(curves["completeness"] or curves["entropy"]),
         )
 
@@ -98,6 +103,7 @@ def _draw(
     chart: Chart,
     curves: Curves,
     marks: list[Mark],
+    actions: list[ActionMark],
     run: str,
     steps: tuple[int, int] | None,
     changes: bool,
@@ -106,12 +112,12 @@ def _draw(
     note, unit = chart.about, chart.unit
     if chart.kind == "heatmap":
         grid = grid_of(curves)
-        options = heatmap_options(chart, grid, marks, run, changes=changes)
+        options = heatmap_options(chart, grid, marks, run, changes=changes, actions=actions)
         unit = f"robust z, {PAST_WINDOWS} windows back" if changes else unit
         if grid.num_saturated:
             note = f"{grid.num_saturated} of {len(grid.rows)} at their ceiling. {note}"
     else:
-        options = line_options(chart, curves, marks, run, steps)
+        options = line_options(chart, curves, marks, run, steps, actions)
         note = _worst(curves) if chart.kind == "share" else note
     return Drawing(
         options,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from itertools import pairwise
 from statistics import median
 from typing import Final
@@ -51,6 +52,11 @@ def spell_seconds(seconds: float) -> str:
     if seconds < 172_800:
         return f"{seconds / 3600:.1f} h"
     return f"{seconds / 86_400:.0f} d"
+
+
+def spell_clock(seconds: float) -> str:
+    """Return a time of day for people, UTC; with its date, as an intervention may be days old."""
+    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def window_interval_s(curves: Curves) -> float | None:

@@ -1,6 +1,7 @@
 // What the charts of the page need inside the browser: short labels, verdict boxes and the hover card.
 window.infoplane = (() => {
-  const SEVERITIES = ["#8ab4f8", "#ffb547", "#ff5c5c"];
+  // The last one is no severity: an intervention.
+  const SEVERITIES = ["#8ab4f8", "#ffb547", "#ff5c5c", "#f4f7fb"];
 
   const escape = (text) =>
     String(text).replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
