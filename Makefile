@@ -11,7 +11,7 @@ BENCHMARKS ?= benchmarks/agent/overhead.py benchmarks/agent_transport/broker_fai
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-seeds test check fmt bench gen
+.PHONY: help setup demo demo-seeds test kill-matrix check fmt bench gen
 
 help: ## Explain the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,10 @@ demo-seeds: $(STAMP) ## Run the demo with and without fault on SEEDS and judge t
 test: $(STAMP) ## Run all tests; INFOPLANE_REQUIRE=browser,broker forbids to skip what needs these
 	$(BIN)/python -m pytest $(ARGS)
 
+kill-matrix: $(STAMP) ## Kill and stop every part of the chain under a running job, on Apache Kafka (a quarter of an hour)
+	INFOPLANE_KILL_MATRIX=all INFOPLANE_REQUIRE=kafka,deepspeed \
+	  $(BIN)/python -m pytest tests/integration/test_kill_matrix.py -v $(ARGS)
+
 check: $(STAMP) ## Lint, formatting, types and import contracts
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -53,3 +57,4 @@ gen: $(STAMP) ## Regenerate wire code, dashboards, rules and the generated parts
 	scripts/generate_wire.sh
 	$(BIN)/python -m infoplane.dashboards .
 	$(BIN)/python scripts/generate_docs.py
+	$(BIN)/python scripts/generate_chart.py

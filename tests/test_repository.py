@@ -6,7 +6,18 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-VERBS = {"help", "setup", "demo", "demo-seeds", "test", "check", "fmt", "bench", "gen"}
+VERBS = {
+    "kill-matrix",
+    "help",
+    "setup",
+    "demo",
+    "demo-seeds",
+    "test",
+    "check",
+    "fmt",
+    "bench",
+    "gen",
+}
 
 
 def test_the_makefile_has_and_explains_every_verb() -> None:
