@@ -55,6 +55,7 @@ QUIET_S = 8.0
 SETTLE_S = 120.0
 PARTS = ("broker", "collector", "exporter", "controller")
 CELLS = [(part, way) for part in PARTS for way in ("SIGKILL", "SIGSTOP")]
+UNCONFIRMED = 64  # messages in requests on their way, of two ranks
 USUAL = {("broker", "SIGKILL"), ("collector", "SIGKILL")}
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(420)]
@@ -64,6 +65,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(420)]
 class Cell:
     """What one cell left behind."""
 
+    name: tuple[str, str]
     ranks: list[dict[str, Any]]
     entries: dict[str, list[LogEntry]]
     exported: str
@@ -216,7 +218,7 @@ def cell(chosen: tuple[str, str], tmp_path: Path, kafka: ApacheKafka, undisturbe
         _await_windows(section.kafka, STEPS // 8)
         entries = _read_all(section.kafka)
         exported = _scrape(pipeline)
-    return Cell(ranks, entries, exported)
+    return Cell(chosen, ranks, entries, exported)
 
 
 def _await_step(folder: Path, job: subprocess.Popen[bytes], step: int) -> None:
@@ -254,10 +256,12 @@ def test_nothing_is_lost_and_training_does_not_notice(
 
 
 def _assert_counted(cell: Cell) -> None:
-    """Every record is in the log or was counted as dropped."""
+    """Every message, a record or a batch of events, is in the log or was counted as dropped."""
     seen: dict[tuple[int, str], set[int]] = defaultdict(set)
     for record in cell.messages(RECORDS, pb.Record):
         seen[record.coordinates.rank, record.unit].add(record.seq)
+    for batch in cell.messages(EVENTS, pb.EventBatch):
+        seen[batch.rank, f"events/{batch.stream}"].add(batch.seq)
     present = sum(len(numbers) for numbers in seen.values())
     offered = sum(max(numbers) + 1 for numbers in seen.values())
     dropped = sum(
@@ -266,7 +270,12 @@ def _assert_counted(cell: Cell) -> None:
         for name, value in rank["stats"].items()
         if name.startswith("records_dropped")
     )
-    assert offered - present == dropped, (offered, present, dropped)
+    # What was on its way in when the broker stopped is stored once it runs again, but nobody could confirm it in
+    # time: it counts as dropped, and is there. Nothing is missing that was not counted.
+    lost = offered - present
+    assert lost <= dropped <= lost + UNCONFIRMED, (offered, present, dropped)
+    if cell.name != ("broker", "SIGSTOP"):
+        assert lost == dropped
 
 
 def _assert_equal_to_replay(cell: Cell) -> None:

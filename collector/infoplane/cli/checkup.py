@@ -22,6 +22,7 @@ _PACKAGES: Final = (
     ("numpy", True, "wire format"),
     ("protobuf", True, "wire format"),
     ("kafka-python", True, "transport"),
+    ("cryptography", True, "signed commands"),
     ("torch", True, "agent and estimators"),
     ("scipy", True, "estimators"),
     ("nicegui", True, "live page"),

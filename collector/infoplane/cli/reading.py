@@ -18,6 +18,7 @@ from infoplane.wire.log import LogEntry
 from infoplane.wire.topics import (
     AUDIT,
     CONTROL,
+    EVENTS,
     LATEST,
     RECORDS,
     RESULTS,
@@ -28,6 +29,7 @@ from infoplane.wire.topics import (
 
 _TYPES: Final[dict[str, type[Message]]] = {
     RECORDS.name: pb.Record,
+    EVENTS.name: pb.EventBatch,
     WINDOWS.name: pb.WindowPane,
     RESULTS.name: pb.Result,
     LATEST.name: pb.Result,

@@ -19,7 +19,7 @@ from infoplane.wire import ConfigurationError
 from infoplane.wire import infoplane_pb2 as pb
 from infoplane.wire.log import LogEntry, LogWriter, read_log
 from infoplane.wire.submessages import is_repeated
-from infoplane.wire.topics import AUDIT, RECORDS, RESULTS, VERDICTS, Names
+from infoplane.wire.topics import AUDIT, EVENTS, RECORDS, RESULTS, VERDICTS, Names
 
 
 def replay_file(path: Path, settings: Settings, *, output: Path | None, as_json: bool) -> None:
@@ -68,16 +68,15 @@ def _json_value(field: Any, value: Any, message: Message) -> Any:
 
 def _records(path: Path, names: Names) -> Iterator[LogEntry]:
     """Yield what agents sent. A log of all topics holds the outputs too: they are computed again."""
-    wanted = names.of(RECORDS)
+    wanted = (names.of(RECORDS), names.of(EVENTS))
     found = False
     for entry in read_log(path):
-        if entry.topic == wanted:
+        if entry.topic in wanted:
             found = True
             yield entry
     if not found:
-        raise ConfigurationError(
-            "file", str(path), f"a log with entries of topic {wanted} (see --prefix)"
-        )
+        expected = f"a log with entries of topic {' or '.join(wanted)} (see --prefix)"
+        raise ConfigurationError("file", str(path), expected)
 
 
 def _written(emissions: Iterable[Emission], output: Path, names: Names) -> Iterator[Emission]:

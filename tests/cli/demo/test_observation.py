@@ -6,6 +6,7 @@ from typing import Any
 
 from infoplane.cli.demo.observation import Observation
 from infoplane.cli.demo.report import report_of, report_rows
+from infoplane.exporter.testing import MadeUpRun
 from infoplane.wire import infoplane_pb2 as pb
 
 UNITS = ["layers/00-07", "scalars"]
@@ -115,3 +116,34 @@ def test_a_fault_that_nobody_saw_is_said_so() -> None:
 
 def test_a_verdict_that_is_read_twice_counts_once() -> None:
     assert len(seen(verdict(15), verdict(15)).verdicts) == 1
+
+
+def test_an_intervention_is_reported_with_the_step_of_every_rank() -> None:
+    proposed, sent, first, second = MadeUpRun("r").audit(2, 1.0)
+    observation = seen(proposed)
+    assert (observation.sent, observation.is_acting(2)) == (None, False)
+    assert report_of(observation, None, "")["intervention"] is None
+    observation.add(sent)
+    assert observation.is_acting(2)
+    for entry in (first, first, second):
+        observation.add(entry)
+    assert not observation.is_acting(2)
+    report = report_of(observation, None, "")
+    assert report["intervention"] == {
+        "action": "learning_rate_factor",
+        "value": 0.1,
+        "stage": "applied",
+        "applied_steps": {"0": 388, "1": 388},
+        "audit_id": "r/1/cut-rate/2",
+    }
+    told = "learning_rate_factor 0.1 applied: rank 0 at step 388, rank 1 at step 388"
+    assert ("intervention", told) in report_rows(report)
+
+
+def test_nobody_waits_for_a_command_that_was_refused() -> None:
+    _, sent, first, _ = MadeUpRun("r").audit(2, 1.0)
+    first.stage, first.reason = "refused", "expired"
+    observation = seen(sent, first)
+    assert not observation.is_acting(2)
+    intervention = report_of(observation, None, "")["intervention"]
+    assert (intervention["stage"], intervention["applied_steps"]) == ("refused", {})

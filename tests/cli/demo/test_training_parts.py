@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
+from infoplane.cli.demo.acting import prepare_acting
 from infoplane.cli.demo.batches import Shard
 from infoplane.cli.demo.faults import Fault
 from infoplane.cli.demo.model import ByteTransformer
 from infoplane.cli.demo.plan import WINDOW_STEPS, Plan
 from infoplane.cli.demo.text import standard_library_text
+from infoplane.cli.demo.training import rate_in_step
+from infoplane.collector.settings import PolicySection
+from infoplane.controller.policy import engine_maker
 from infoplane.wire import ConfigurationError
 
 
@@ -120,3 +126,38 @@ def test_the_model_learns_and_names_every_writer_of_the_residual_stream() -> Non
         loss.backward()
         optimizer.step()
     assert loss.item() < 0.5 * first.item()
+
+
+def test_the_rate_is_read_inside_the_step_behind_whoever_changes_it() -> None:
+    class Wrapped:
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=0.5)
+
+    class Engine:
+        optimizer = Wrapped()
+
+    inner, told = Wrapped.optimizer, []
+
+    def cut(optimizer: torch.optim.Optimizer, *_: object) -> None:
+        optimizer.param_groups[0]["lr"] *= 0.1
+
+    with rate_in_step(Engine(), told.append):
+        inner.step()
+    handle = inner.register_step_pre_hook(cut)
+    with rate_in_step(Engine(), told.append):
+        inner.step()
+    handle.remove()
+    inner.step()
+    assert told == [0.5, pytest.approx(0.05)]
+
+
+def test_acting_names_the_private_key_to_the_controller_alone(tmp_path: Path) -> None:
+    acting = prepare_acting(tmp_path)
+    section = PolicySection(
+        file=acting.controller["INFOPLANE_POLICY__FILE"],
+        private_key_file=acting.controller["INFOPLANE_POLICY__PRIVATE_KEY_FILE"],
+    )
+    maker = engine_maker(section)
+    assert maker is not None
+    assert maker().policy.mode == "enforce"
+    assert not any("control.key" in value for value in acting.job.values())
+    assert acting.job["INFOPLANE_CONTROL__PUBLIC_KEYS"].endswith("control.pub")

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
 from typing import Any, Final
 
 from infoplane.cli.child import Child
+from infoplane.cli.demo.acting import prepare_acting
 from infoplane.cli.demo.display import Display
 from infoplane.cli.demo.observation import Observation
 from infoplane.cli.demo.options import RANKS, DemoOptions
 from infoplane.cli.demo.plan import WINDOW_STEPS
+from infoplane.cli.demo.ranks import start_ranks
 from infoplane.cli.demo.recording import record_run
 from infoplane.cli.demo.report import report_of
 from infoplane.cli.demo.status import StatusReader
@@ -20,10 +21,11 @@ from infoplane.cli.reading import TopicReader
 from infoplane.cli.signals import StopSignal
 from infoplane.collector.settings import KafkaSection, load_settings
 from infoplane.wire.errors import InfoplaneError
-from infoplane.wire.topics import RESULTS, VERDICTS, WINDOWS
+from infoplane.wire.topics import AUDIT, RESULTS, VERDICTS, WINDOWS
 
 _SETTLE_S: Final = 60.0  # for the last windows to become final
 _LAST_WORDS_S: Final = 2.0  # for verdicts on the last window
+_ACTED_S: Final = 10.0  # for the last rank to say that it applied a command
 _POLL_MS: Final = 100
 _CHECK_EVERY_S: Final = 1.0
 
@@ -44,6 +46,7 @@ class Conductor:
         self._steps = options.steps
         self._fault_step: int | None = None
         self._next_check = 0.0
+        self._job_environment: dict[str, str] = {}
 
     def run(self, on_report: Callable[[dict[str, Any]], None]) -> None:
         """Run the demo and hand its report to `on_report`; returns early if the stop signal comes.
@@ -55,6 +58,10 @@ class Conductor:
         own = f"infoplane.{self._seen.run}." if self._options.bootstrap else "infoplane."
         options = PipelineOptions(self._options.bootstrap, own, self._options.page_port())
         with Pipeline(options) as pipeline:
+            if self._options.act:
+                acting = prepare_acting(pipeline.directory)
+                pipeline.extra["controller"] = acting.controller
+                self._job_environment = acting.job
             with self._display:
                 try:
                     pipeline.start(self._stop, self._display.say)
@@ -72,7 +79,7 @@ class Conductor:
             self._afterwards(pipeline, kafka)
 
     def _follow(self, pipeline: Pipeline, kafka: KafkaSection) -> None:
-        reader = TopicReader(kafka, (WINDOWS, RESULTS, VERDICTS))
+        reader = TopicReader(kafka, (WINDOWS, RESULTS, VERDICTS, AUDIT))
         try:
             job = self._start_job(pipeline)
             status = StatusReader(pipeline.directory / "status.jsonl")
@@ -84,27 +91,14 @@ class Conductor:
             if job.code != 0:
                 raise job.failure(f"ended with code {job.code}")
             self._wait_for_last_windows(pipeline, reader, status)
+            self._wait_for_ranks(pipeline, reader, status)
         finally:
             reader.close()
 
     def _start_job(self, pipeline: Pipeline) -> Child:
-        environment = {
-            **pipeline.environment,
-            "INFOPLANE_RUN": self._seen.run,
-            "INFOPLANE_ENABLED": "1",
-            "INFOPLANE_TRANSPORT": "kafka",
-            "INFOPLANE_SAMPLING__BASE_LEVEL": "0",
-            # Two ranks on two cores: one thread each, on the CPU also where a GPU is.
-            "OMP_NUM_THREADS": "1",
-            "DS_ACCELERATOR": "cpu",
-            "CUDA_VISIBLE_DEVICES": "",
-        }
-        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(RANKS)]
         arguments = self._options.job_arguments(pipeline.directory / "status.jsonl")
-        command = [sys.executable, *launcher, "-m", "infoplane.cli.demo.job", *arguments]
-        job = Child("training", command, pipeline.directory, environment=environment)
-        pipeline.add(job)
-        return job
+        environment = {"INFOPLANE_RUN": self._seen.run, **self._job_environment}
+        return start_ranks(pipeline, "infoplane.cli.demo.job", arguments, environment)
 
     def _turn(self, pipeline: Pipeline, reader: TopicReader, status: StatusReader) -> None:
         """Take in what came, redraw, and see that all parts are alive."""
@@ -139,6 +133,16 @@ class Conductor:
                 )
         until = time.monotonic() + _LAST_WORDS_S
         while time.monotonic() < until and not self._stop.is_set():
+            self._turn(pipeline, reader, status)
+
+    def _wait_for_ranks(
+        self, pipeline: Pipeline, reader: TopicReader, status: StatusReader
+    ) -> None:
+        """Wait until every rank has said what became of a command that was sent; it may have come too late."""
+        deadline = time.monotonic() + _ACTED_S
+        while self._seen.is_acting(RANKS) and time.monotonic() < deadline:
+            if self._stop.is_set():
+                return
             self._turn(pipeline, reader, status)
 
     def _afterwards(self, pipeline: Pipeline, kafka: KafkaSection) -> None:

@@ -22,6 +22,7 @@ class Display:
         self._live = Live(console=self._console, refresh_per_second=4, transient=True)
         self._enabled = self._console.is_terminal
         self._verdicts = 0
+        self._told: set[tuple[str, str, int]] = set()
         self.step: int | None = None
         self.steps = 0
         self.loss: float | None = None
@@ -58,10 +59,16 @@ class Display:
             self.say(f"step {self.step}: the fault begins")
 
     def update(self, seen: Observation) -> None:
-        """Redraw, and say each new verdict."""
+        """Redraw, and say each new verdict and each new line of the audit trail."""
         for verdict in seen.verdicts[self._verdicts :]:
             self.say(f"step {verdict.detected_step}: {verdict.severity}: {verdict.sentence}")
         self._verdicts = len(seen.verdicts)
+        for one in seen.interventions.values():
+            for (stage, actor, rank), entry in one.entries.items():
+                if (one.id, stage, rank) not in self._told:
+                    self._told.add((one.id, stage, rank))
+                    who = f"rank {rank}" if actor == "agent" else actor
+                    self.say(f"step {entry.step}: {one.describe()} {stage} by {who}")
         if self._enabled:
             self._live.update(self._table(seen))
 

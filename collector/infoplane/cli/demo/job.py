@@ -9,8 +9,6 @@ Where records go and what the run is called comes from the environment, as for a
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 from pathlib import Path
 
 import torch
@@ -18,6 +16,7 @@ import torch.distributed as dist
 
 from infoplane.cli.demo.batches import Shard
 from infoplane.cli.demo.plan import FAULTS, Plan
+from infoplane.cli.demo.process_group import join_process_group, leave_process
 from infoplane.cli.demo.status import StatusWriter
 from infoplane.cli.demo.text import standard_library_text
 from infoplane.cli.demo.training import Shape, initialise_engine, steps_for, train
@@ -29,7 +28,7 @@ def main() -> None:
     die_with_parent()
     arguments = _arguments()
     torch.set_num_threads(1)
-    _join_process_group()
+    join_process_group()
     rank, world = dist.get_rank(), dist.get_world_size()
     shape = Shape(width=arguments.width)
     model = shape.model(arguments.seed)
@@ -47,7 +46,7 @@ def main() -> None:
     train(engine, model, plan, shard, out)
     out.write(event="finished")
     out.close()
-    _leave()
+    leave_process()
 
 
 def _arguments() -> argparse.Namespace:
@@ -60,23 +59,6 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--shuffle-labels", action="store_true")
     parser.add_argument("--status", type=Path, help="file for progress lines of rank 0")
     return parser.parse_args()
-
-
-def _join_process_group() -> None:
-    import deepspeed
-    import deepspeed.ops
-
-    # DeepSpeed would compile this op at start, for an inference path that training never takes.
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    deepspeed.init_distributed(dist_backend="gloo")
-
-
-def _leave() -> None:
-    dist.barrier()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # gloo's threads may abort the process while the interpreter shuts down, after all work is done.
-    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -71,11 +71,16 @@ class ByteTransformer(nn.Module):
 
     def forward(self, tokens: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Return the mean cross entropy in nats of `targets` given `tokens`, both `(batch, length)`."""
+        logits = self.lm_head(self.hidden(tokens))
+        return functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
+
+    def hidden(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Return what the head reads, `(batch, length, width)`."""
         x = self.embedding(tokens) + self.positions.weight[: tokens.shape[1]]
         for block in self.blocks:
             x = block(x)
-        logits = self.lm_head(self.norm(x))
-        return functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
+        out: torch.Tensor = self.norm(x)
+        return out
 
     def residual_writers(self) -> Iterator[tuple[torch.Tensor, int]]:
         """Yield every parameter whose output lands on the residual stream, and the axis of the width."""

@@ -7,6 +7,7 @@ from typing import Final
 
 from google.protobuf.message import Message
 
+from infoplane.collector.interventions import Intervention
 from infoplane.wire import infoplane_pb2 as pb
 
 ENTROPY: Final = "von_neumann_entropy_nats"
@@ -27,7 +28,7 @@ class UnitWindow:
 
 @dataclass(slots=True)
 class Observation:
-    """Gathers panes, results and verdicts of `run`; messages of other runs are passed over.
+    """Gathers panes, results, verdicts and the audit trail of `run`; messages of other runs are passed over.
 
     Attributes:
         windows: window -> unit -> its last pane.
@@ -36,6 +37,7 @@ class Observation:
         closed: windows with results of final or late panes.
         ranks: number of ranks that the expected records of a window imply.
         verdicts: in the order in which they came.
+        interventions: by id, in the order in which they were proposed.
     """
 
     run: str
@@ -45,6 +47,7 @@ class Observation:
     closed: set[int] = field(default_factory=set)
     ranks: int = 0
     verdicts: list[pb.Verdict] = field(default_factory=list)
+    interventions: dict[str, Intervention] = field(default_factory=dict)
     _verdict_ids: set[str] = field(default_factory=set)
 
     def add(self, message: Message | None) -> None:
@@ -58,6 +61,9 @@ class Observation:
         elif isinstance(message, pb.Verdict) and message.id not in self._verdict_ids:
             self._verdict_ids.add(message.id)
             self.verdicts.append(message)
+        elif isinstance(message, pb.AuditEntry) and message.id:
+            new = Intervention(message.run, message.id)
+            self.interventions.setdefault(message.id, new).add(message)
 
     def _add_pane(self, pane: pb.WindowPane) -> None:
         if pane.pane.kind not in (pb.FINAL, pb.LATE):
@@ -95,6 +101,18 @@ class Observation:
             for window in self.final
             if all(unit.present == unit.expected for unit in self.windows[window].values())
         ]
+
+    @property
+    def sent(self) -> Intervention | None:
+        """Return the first intervention that was more than a proposal, None without one."""
+        return next((one for one in self.interventions.values() if one.was_sent), None)
+
+    def is_acting(self, ranks: int) -> bool:
+        """Whether a command is on its way, and one of `ranks` has not said yet what became of it."""
+        sent = self.sent
+        if sent is None or sent.stage in ("refused", "failed"):
+            return False
+        return len(sent.applied_steps) < ranks
 
     def newest(self, metric: str, **labels: str) -> list[pb.Result]:
         """Return the newest defined results of `metric` whose labels include `labels`."""

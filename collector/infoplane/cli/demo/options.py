@@ -26,6 +26,7 @@ class DemoOptions:
         seed: of weights and data.
         fault: name of the fault, None for a healthy run.
         shuffle_labels: train on permuted targets.
+        act: let the controller cut the learning rate on the first change verdict.
         keep_open: leave the page up afterwards.
         port: of the page; None prefers the usual one and falls back to any.
         record: folder for a log of all topics.
@@ -38,6 +39,7 @@ class DemoOptions:
     seed: int = 1
     fault: str | None = "lr"
     shuffle_labels: bool = False
+    act: bool = False
     keep_open: bool = False
     port: int | None = None
     record: Path | None = None

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from infoplane.cli.demo.observation import DROPPED, OVERHEAD, SENT, Observation
 from infoplane.cli.demo.plan import WINDOW_STEPS
+from infoplane.collector.interventions import Intervention
 from infoplane.wire import infoplane_pb2 as pb
 
 _NOT_REPRESENTATION: Final = frozenset({"training_scalar", "training_announced"})
@@ -21,6 +22,7 @@ def report_of(seen: Observation, fault_step: int | None, page: str) -> dict[str,
         "windows": {"final": len(seen.final), "complete": len(seen.complete)},
         "fault": None if fault_step is None else _fault(seen.verdicts, fault_step),
         "verdicts": [verdict_fields(verdict) for verdict in seen.verdicts],
+        "intervention": _intervention(seen.sent),
         "agent_overhead_ratio": seen.value(OVERHEAD),
         "page": page,
     }
@@ -70,8 +72,30 @@ def report_rows(report: dict[str, Any]) -> list[tuple[str, str]]:
                 f"{', '.join(fault['taps'])}",
             )
         )
+    acted = report["intervention"]
+    if acted is not None:
+        rows.append(("intervention", _acted(acted)))
     rows += [(f"verdict, {one['severity']}", one["sentence"]) for one in report["verdicts"]]
     return rows
+
+
+def _intervention(sent: Intervention | None) -> dict[str, Any] | None:
+    """Return what was done, by which command, and the first step that each rank trained with it."""
+    if sent is None:
+        return None
+    return {
+        "action": sent.head.action,
+        "value": sent.value,
+        "stage": sent.stage,
+        "applied_steps": {str(rank): step for rank, step in sent.applied_steps.items()},
+        "audit_id": sent.id,
+    }
+
+
+def _acted(acted: dict[str, Any]) -> str:
+    value = "" if acted["value"] is None else f" {acted['value']:g}"
+    steps = [f"rank {rank} at step {step}" for rank, step in acted["applied_steps"].items()]
+    return f"{acted['action']}{value} {acted['stage']}: {', '.join(steps) or 'by no rank'}"
 
 
 def _fault(verdicts: list[pb.Verdict], fault_step: int) -> dict[str, Any]:

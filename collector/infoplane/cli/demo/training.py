@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
 import torch.distributed as dist
+from torch import nn
 
 from infoplane.cli.demo.batches import Shard
 from infoplane.cli.demo.faults import Fault
@@ -35,12 +38,12 @@ class Shape:
         return ByteTransformer(self.width, self.blocks, self.heads, self.length)
 
 
-def initialise_engine(model: ByteTransformer, batch: int) -> Any:
+def initialise_engine(model: nn.Module, batch: int, rate: float = 1e-3) -> Any:
     """Return the DeepSpeed engine around `model`; the process group must exist."""
     import deepspeed
 
     # A torch optimizer needs no C++ op, and so no compiler, on the first run.
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.95), weight_decay=0.01)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.95), weight_decay=0.01)
     config = {
         "train_micro_batch_size_per_gpu": batch,
         "gradient_accumulation_steps": 1,
@@ -68,9 +71,10 @@ def train(engine: Any, model: ByteTransformer, plan: Plan, shard: Shard, out: St
             _set_learning_rate(engine, rate)
             loss = engine(tokens, targets)
             value = float(loss.detach())
-            monitor.log(loss=value, learning_rate=rate)
+            monitor.log(loss=value)
             engine.backward(loss)
-            engine.step()
+            with rate_in_step(engine, lambda rate: monitor.log(learning_rate=rate)):
+                engine.step()
             fault.damage_weights(step, model)
             out.write(
                 step=step,
@@ -83,6 +87,26 @@ def train(engine: Any, model: ByteTransformer, plan: Plan, shard: Shard, out: St
 def _set_learning_rate(engine: Any, rate: float) -> None:
     for group in engine.optimizer.param_groups:
         group["lr"] = rate
+
+
+@contextmanager
+def rate_in_step(engine: Any, tell: Callable[[float], None]) -> Iterator[None]:
+    """Call `tell` with the learning rate that the optimizer's step uses: a command may have changed it for the step.
+
+    The hook is new for every step, so that it runs after those that change the rate.
+    """
+    optimizer = engine.optimizer
+    while not isinstance(optimizer, torch.optim.Optimizer):
+        optimizer = optimizer.optimizer
+
+    def read(stepping: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        tell(float(stepping.param_groups[0]["lr"]))
+
+    handle = optimizer.register_step_pre_hook(read)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def steps_for(duration_s: float, model: ByteTransformer, shard: Shard) -> int:
