@@ -37,7 +37,7 @@ test: $(STAMP) ## Run all tests; INFOPLANE_REQUIRE=browser,broker forbids to ski
 	$(BIN)/python -m pytest $(ARGS)
 
 kill-matrix: $(STAMP) ## Kill and stop every part of the chain under a running job, on Apache Kafka (a quarter of an hour)
-	INFOPLANE_KILL_MATRIX=all INFOPLANE_REQUIRE=kafka,deepspeed \
+	INFOPLANE_KILL_MATRIX=1 INFOPLANE_REQUIRE=kafka,deepspeed \
 	  $(BIN)/python -m pytest tests/integration/test_kill_matrix.py -v $(ARGS)
 
 check: $(STAMP) ## Lint, formatting, types and import contracts
