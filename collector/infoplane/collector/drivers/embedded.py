@@ -18,7 +18,7 @@ from kafka.errors import KafkaError
 from kafka.structs import OffsetAndMetadata
 
 from infoplane.collector.drivers.client import client_settings
-from infoplane.collector.drivers.memos import read_saved
+from infoplane.collector.drivers.memos import is_forgotten, read_saved
 from infoplane.collector.drivers.partition import Partition
 from infoplane.collector.drivers.pipeline_metrics import PipelineMetrics
 from infoplane.collector.settings import KafkaSection
@@ -192,7 +192,7 @@ class StageLoop(ConsumerRebalanceListener):  # type: ignore[misc]
         return producer.send(
             self._kafka.names.of(emission.topic),
             key=emission.key,
-            value=encode(emission.message),
+            value=None if is_forgotten(emission.message) else encode(emission.message),
             headers=HEADERS,
             timestamp_ms=int(getattr(emission.message, "clock_ms", 0)) or None,
         ).add_errback(self._failed)

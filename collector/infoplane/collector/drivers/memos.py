@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
+from google.protobuf.message import Message
 from kafka import KafkaConsumer, TopicPartition
 
 from infoplane.collector.drivers.client import client_settings
@@ -28,7 +29,7 @@ def read_saved(kafka: KafkaSection, stage: str) -> dict[str, Saved]:
     empty answers nothing for half a second.
     """
     topic = kafka.names.of(STATE)
-    states: dict[tuple[str, str], pb.StageState] = {}
+    states: dict[bytes, pb.StageState] = {}
     consumer = KafkaConsumer(**client_settings(kafka), group_id=None, fetch_max_wait_ms=50)
     try:
         places = [
@@ -65,11 +66,19 @@ def collect_saved(states: Iterable[pb.StageState]) -> dict[str, Saved]:
     return {key: Saved(kept, offsets[key]) for key, kept in parts.items()}
 
 
-def _take(states: dict[tuple[str, str], pb.StageState], stage: str, message: Any) -> None:
+def is_forgotten(message: Message) -> bool:
+    """Whether `message` says that a part of a state is gone: it travels as a tombstone, so compaction removes it."""
+    return isinstance(message, pb.StageState) and not message.payload
+
+
+def _take(states: dict[bytes, pb.StageState], stage: str, message: Any) -> None:
+    if message.value is None:
+        states.pop(message.key, None)
+        return
     try:
-        state = decode(message.value or b"", pb.StageState)
+        state = decode(message.value, pb.StageState)
     except DecodeError as error:
         _log.warning("offset %d of %s: %s", message.offset, message.topic, error)
         return
     if state.stage == stage:
-        states[state.key, state.part] = state
+        states[message.key] = state
