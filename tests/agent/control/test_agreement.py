@@ -131,7 +131,7 @@ def test_all_off_says_nothing_and_ends(
     ranks = make_ranks("", "", timeout_s=60)
     start = time.monotonic()
     ranks.run(3)
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 30  # nobody waited for the time-out
     assert caplog.records == []
     assert dist.HashStore.num_keys(ranks.store) <= 3
 
@@ -139,7 +139,7 @@ def test_all_off_says_nothing_and_ends(
 def test_a_rank_that_leaves_before_the_start_is_not_waited_for(
     make_ranks: Callable[..., Ranks],
 ) -> None:
-    ranks = make_ranks("a", "a", wait_s=5.0)
+    ranks = make_ranks("a", "a", wait_s=60.0)
     for member in ranks.members.values():
         member.start()
         for step in range(5):
@@ -152,7 +152,7 @@ def test_a_rank_that_leaves_before_the_start_is_not_waited_for(
     start = time.monotonic()
     assert ranks.members[0].at(10**9) is Answer.OFF
     assert ranks.members[0].refused == "rank 1 detached"
-    assert time.monotonic() - start < 1
+    assert time.monotonic() - start < 30
 
 
 def test_a_rank_without_an_answer_decides_for_all(make_ranks: Callable[..., Ranks]) -> None:
@@ -166,7 +166,7 @@ def test_a_rank_without_an_answer_decides_for_all(make_ranks: Callable[..., Rank
         time.sleep(0.01)
     start = time.monotonic()
     assert member.at(3) is Answer.WAIT
-    assert 0.15 < time.monotonic() - start < 1
+    assert time.monotonic() - start > 0.15
     assert ballot.decide(0, GO) == NO
 
 

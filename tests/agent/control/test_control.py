@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,8 @@ import pytest
 import torch
 from torch import nn
 
-from infoplane.agent import Monitor, attach
-from infoplane.agent.control import MemorySource
+from infoplane.agent import Monitor, attach, session
+from infoplane.agent.control import MemorySource, actions
 from infoplane.collector.assemble.roster import Roster
 from infoplane.wire import decode
 from infoplane.wire import infoplane_pb2 as pb
@@ -163,15 +164,29 @@ def test_an_action_that_fails_is_audited_with_its_error(
 
 
 def test_time_in_a_checkpoint_is_not_the_agents(
-    make_loop: Callable[..., Loop], sign: Sign, make_command: MakeCommand
+    make_loop: Callable[..., Loop],
+    sign: Sign,
+    make_command: MakeCommand,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    import time
+    """On a clock that an hour passes on while the checkpoint is written."""
+    hours = 0
 
-    loop = make_loop(on_checkpoint=lambda step: time.sleep(0.3))
+    def clock() -> float:
+        return time.perf_counter() + 3600.0 * hours
+
+    def write(step: int) -> None:
+        nonlocal hours
+        hours += 1
+
+    monkeypatch.setattr(actions, "perf_counter", clock)
+    monkeypatch.setattr(session, "perf_counter", clock)
+    loop = make_loop(on_checkpoint=write)
     loop.source.put(sign(make_command(action="checkpoint", value=0)))
     loop.train(6)
     assert len(loop.audit()) == 1
-    assert loop.monitor.stats()["hook_seconds"] < 0.25
+    assert hours == 1
+    assert loop.monitor.stats()["hook_seconds"] < 1800
 
 
 def test_what_the_run_cannot_do_is_refused(
