@@ -263,6 +263,24 @@ def test_estimate_state_survives_bytes(panes, cut):
     assert results_of(found) == wanted
 
 
+@pytest.mark.parametrize("slow", range(3))
+def test_a_late_pane_corrects_the_windows_after_it(log, slow):
+    """Their gauges look back at it: in the end they are those of a log in which nobody was late."""
+    hasty = EventSettings(deadline_ms=300, idle_ms=500, lateness_ms=60_000, late_delay_ms=500)
+    patient = estimate_stage(EstimateSettings(METRICS, retain_windows=8))
+    late = [
+        dataclasses.replace(entry, timestamp_ms=entry.timestamp_ms + 20_000)
+        for entry in log
+        if entry.offset % 3 == slow and entry.offset < 60
+    ]
+    rest = [entry for entry in log if entry.offset % 3 != slow or entry.offset >= 60]
+    emissions = list(replay(renumbered(rest + late), [event_stage(hasty), patient]))
+    kinds = [(e.message.window, e.message.pane.kind) for e in emissions if e.topic is RESULTS]
+    assert (0, pb.LATE) in kinds
+    assert (4, pb.LATE) in kinds
+    assert results_of(emissions) == results_of(replay(log, [event_stage(PATIENT), patient]))
+
+
 def test_what_is_kept_is_bounded(panes):
     stage = estimate_stage(EstimateSettings(METRICS, horizon_events=60, retain_windows=1))
     partition = Partition(stage, 0)

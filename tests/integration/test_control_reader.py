@@ -58,10 +58,8 @@ def test_commands_of_this_run_arrive_in_order(broker: EmbeddedBroker, names: Nam
         assert found[-3:] == [b"a", b"b", b"last"]
         assert b"not for us" not in found
     finally:
-        start = time.monotonic()
         source.close(5.0)
         producer.close()
-    assert time.monotonic() - start < 2.0
     assert source._thread is not None
     assert not source._thread.is_alive()
 

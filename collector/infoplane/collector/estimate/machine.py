@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -129,12 +130,22 @@ class EstimateMachine:
             newest = max(attempts, default=0)
             for number, attempt in sorted(attempts.items()):
                 if corrected is not None and attempt.windows.get(corrected.index) is corrected:
-                    corrected.late_index += 1
-                    yield from self._publish(lane, attempt, corrected, clock_ms)
+                    yield from self._correct(lane, attempt, corrected, clock_ms)
                 yield from self._close(lane, attempt, clock_ms, outdated=number < newest)
-                self._expire(attempt, clock_ms, outdated=number < newest)
+                self._expire(lane, attempt, clock_ms, outdated=number < newest)
             for number in [n for n, a in attempts.items() if n < newest and not a.windows]:
                 del attempts[number]
+
+    def _correct(
+        self, lane: str, attempt: RunAttempt, corrected: JoinedWindow, clock_ms: int
+    ) -> Iterator[Emission]:
+        """Publish a window again; of events also those after it, as their history holds it."""
+        last = corrected.index if lane == JOINED else max(attempt.windows)
+        for index in sorted(attempt.windows):
+            window = attempt.windows[index]
+            if window.closed and window.whole and corrected.index <= index <= last:
+                window.late_index += 1
+                yield from self._publish(lane, attempt, window, clock_ms)
 
     def _close(
         self, lane: str, attempt: RunAttempt, clock_ms: int, *, outdated: bool
@@ -153,9 +164,13 @@ class EstimateMachine:
     def _overdue(self, window: JoinedWindow, clock_ms: int) -> bool:
         return clock_ms >= window.opened_ms + self.settings.join_deadline_ms
 
-    def _expire(self, attempt: RunAttempt, clock_ms: int, *, outdated: bool) -> None:
-        """Forget windows that no late pane may correct any more: a run that has ended costs nothing."""
-        limit = attempt.closed_through - self.settings.retain_windows + 1
+    def _expire(self, lane: str, attempt: RunAttempt, clock_ms: int, *, outdated: bool) -> None:
+        """Forget windows that no late pane may correct any more: a run that has ended costs nothing.
+
+        Those of events are small, and their history is kept anyway, so only time limits them.
+        """
+        kept = self.settings.retain_windows if lane == JOINED else sys.maxsize
+        limit = attempt.closed_through - kept + 1
         if outdated:
             attempt.windows.clear()
         gone = [
