@@ -102,7 +102,7 @@ def _demo_rlhf(
     from infoplane.cli.demo.rlhf.report import finding_rows, report_rows
 
     refuse_others(given)
-    options = RlhfOptions(DEFAULT_STEPS if steps is None else steps, record=record, **common)
+    options = RlhfOptions(steps=DEFAULT_STEPS if steps is None else steps, record=record, **common)
 
     def tables(report: Report) -> None:
         emit_table(("GAUGE", "FIRST", "MIDDLE", "LAST"), report_rows(report))

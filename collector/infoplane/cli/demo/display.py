@@ -1,51 +1,28 @@
-"""The demo's progress in a terminal; silent where stderr is none."""
+"""What the demo of a fault shows in a terminal."""
 
 from __future__ import annotations
 
-from types import TracebackType
 from typing import Any
 
-from rich.console import Console
-from rich.live import Live
 from rich.table import Table
 
+from infoplane.cli.demo.live_lines import LiveLines
 from infoplane.cli.demo.observation import Observation
 
 _LOSS_AVERAGE = 0.9
 
 
-class Display:
-    """A few lines that follow the run, redrawn in place. Writes to stderr only, and only if that is a terminal."""
+class Display(LiveLines[Observation]):
+    """Step, loss and entropies of one run."""
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True)
-        self._live = Live(console=self._console, refresh_per_second=4, transient=True)
-        self._enabled = self._console.is_terminal
+        super().__init__()
         self._verdicts = 0
         self._told: set[tuple[str, str, int]] = set()
         self.step: int | None = None
         self.steps = 0
         self.loss: float | None = None
         self.is_faulty = False
-        self.page = ""
-
-    def __enter__(self) -> Display:
-        if self._enabled:
-            self._live.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._enabled:
-            self._live.stop()
-
-    def say(self, message: str) -> None:
-        """Write one line above the moving ones."""
-        self._console.print(message, markup=False, highlight=False, soft_wrap=True)
 
     def take_status(self, line: dict[str, Any]) -> None:
         """Take in one status line of the job."""
@@ -58,8 +35,8 @@ class Display:
             self.is_faulty = True
             self.say(f"step {self.step}: the fault begins")
 
-    def update(self, seen: Observation) -> None:
-        """Redraw, and say each new verdict and each new line of the audit trail."""
+    def announce(self, seen: Observation) -> None:
+        """Say each new verdict and each new line of the audit trail."""
         for verdict in seen.verdicts[self._verdicts :]:
             self.say(f"step {verdict.detected_step}: {verdict.severity}: {verdict.sentence}")
         self._verdicts = len(seen.verdicts)
@@ -69,10 +46,9 @@ class Display:
                     self._told.add((one.id, stage, rank))
                     who = f"rank {rank}" if actor == "agent" else actor
                     self.say(f"step {entry.step}: {one.describe()} {stage} by {who}")
-        if self._enabled:
-            self._live.update(self._table(seen))
 
-    def _table(self, seen: Observation) -> Table:
+    def table(self, seen: Observation) -> Table:
+        """Return where the run is."""
         table = Table.grid(padding=(0, 2))
         step = "starting" if self.step is None else f"{self.step + 1} of {self.steps}"
         table.add_row("step", step)

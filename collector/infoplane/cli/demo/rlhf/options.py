@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
-from infoplane.cli.demo.options import DemoOptions
+from infoplane.cli.demo.options import SharedOptions
 from infoplane.cli.demo.rlhf.plan import RlhfPlan
 from infoplane.wire import ConfigurationError
 
@@ -16,38 +15,21 @@ DEFAULT_STEPS: Final = 512
 _NOT_HERE: Final = ("duration", "fault", "no_fault", "shuffle_labels", "act")
 
 
-@dataclass(frozen=True, slots=True)
-class RlhfOptions:
-    """Checked options.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RlhfOptions(SharedOptions):
+    """Checked options of the preference demo.
 
     Attributes:
         steps: optimizer steps of all phases together.
-        seed: of weights, prompts and samples.
-        bootstrap: a running broker; None starts the embedded one.
-        keep_open: leave the page up afterwards.
-        port: of the page; None prefers the usual one and falls back to any.
-        record: folder for a log of all topics.
     """
 
     steps: int = DEFAULT_STEPS
-    seed: int = 1
-    bootstrap: str | None = None
-    keep_open: bool = False
-    port: int | None = None
-    record: Path | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot work, before anything is started."""
         RlhfPlan(self.steps)
-        self._shared()
-
-    def page_port(self) -> int:
-        """Return the port to ask for."""
-        return self._shared().page_port()
-
-    def _shared(self) -> DemoOptions:
-        """Return the options that both demos have, checked."""
-        return DemoOptions(port=self.port, record=self.record)
+        # Not super(): dataclasses build a class with slots anew, and super() would look in the first one.
+        SharedOptions.__post_init__(self)
 
 
 def refuse_others(given: Iterable[str]) -> None:
