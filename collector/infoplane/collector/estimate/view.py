@@ -185,12 +185,12 @@ class WindowView:
     window: int
     first_step: int
     last_step: int
-    taps: Mapping[str, TapView]
-    inputs: Mapping[str, TapView]  # duplicates of taps that another unit sends
-    tokens: TokensView | None
-    scalars: tuple[pb.ScalarSum, ...]
-    counters: tuple[pb.Counter, ...]
     units: tuple[UnitView, ...]
+    taps: Mapping[str, TapView] = field(default_factory=dict)
+    inputs: Mapping[str, TapView] = field(default_factory=dict)  # taps that another unit sends
+    tokens: TokensView | None = None
+    scalars: tuple[pb.ScalarSum, ...] = ()
+    counters: tuple[pb.Counter, ...] = ()
     missing_units: tuple[str, ...] = field(default=())
     events: EventsView | None = None
 
@@ -208,11 +208,6 @@ class WindowView:
             window=head.window,
             first_step=head.first_step,
             last_step=head.last_step,
-            taps={},
-            inputs={},
-            tokens=None,
-            scalars=(),
-            counters=(),
             units=(unit,),
             events=events,
         )
