@@ -14,14 +14,13 @@ from infoplane.collector.assemble.event_machine import event_stage
 from infoplane.collector.assemble.event_table import EventTable, read_table
 from infoplane.collector.assemble.event_windows import EventSettings
 from infoplane.collector.assemble.machine import assemble_stage
-from infoplane.collector.drivers.memos import collect_saved
 from infoplane.collector.drivers.partition import Partition
 from infoplane.collector.drivers.replay import entry_of, replay, run_stage
 from infoplane.collector.estimate.compute import EstimateSettings
 from infoplane.collector.estimate.machine import estimate_stage
 from infoplane.collector.metrics import METRICS
 from infoplane.collector.stage import Emission
-from infoplane.collector.testing import SyntheticRun, comparable_results
+from infoplane.collector.testing import SyntheticRun, comparable_results, run_with_crashes
 from infoplane.collector.testing_events import SyntheticEvents
 from infoplane.wire import encode, to_tensor
 from infoplane.wire import infoplane_pb2 as pb
@@ -177,23 +176,7 @@ def test_killed_and_restarted_anywhere(has_steps, seed):
     )
     wanted = last_tables(run_stage(log, stage))
     assert len(wanted) > 5
-    states: dict[tuple[str, str], pb.StageState] = {}
-    emissions: list[Emission] = []
-    committed = 0
-    for _ in range(6):
-        partition = Partition(stage, 0, collect_saved(states.values()))
-        stop = generator.randrange(committed, len(log) + 1)
-        for entry in log[committed:stop]:
-            emissions += partition.feed(entry)
-            if generator.random() < 0.2:
-                for saved in partition.save():
-                    states[saved.message.key, saved.message.part] = saved.message
-                if generator.random() < 0.7:
-                    committed = max(committed, partition.needed_offset(entry.offset + 1))
-    partition = Partition(stage, 0, collect_saved(states.values()))
-    for entry in log[committed:]:
-        emissions += partition.feed(entry)
-    emissions += partition.finish()
+    emissions = run_with_crashes(log, stage, generator, lives=6, saves=0.2, commits=0.7)
     assert last_tables(emissions) == wanted
 
 
@@ -231,22 +214,7 @@ def test_what_outlives_a_window_outlives_a_crash(panes, seed):
     stage = estimate_stage(SMALL)
     wanted = results_of(run_stage(panes, stage))
     assert len(wanted) == 5 * 9  # windows x metrics of preferences, and completeness
-    states: dict[tuple[str, str], pb.StageState] = {}
-    emissions: list[Emission] = []
-    committed = 0
-    for _ in range(4):
-        partition = Partition(stage, 0, collect_saved(states.values()))
-        for entry in panes[committed : generator.randrange(committed, len(panes) + 1)]:
-            emissions += partition.feed(entry)
-            if generator.random() < 0.6:
-                for saved in partition.save():
-                    states[saved.message.key, saved.message.part] = saved.message
-                if generator.random() < 0.6:
-                    committed = max(committed, partition.needed_offset(entry.offset + 1))
-    partition = Partition(stage, 0, collect_saved(states.values()))
-    for entry in panes[committed:]:
-        emissions += partition.feed(entry)
-    emissions += partition.finish()
+    emissions = run_with_crashes(panes, stage, generator, lives=4, saves=0.6, commits=0.6)
     assert results_of(emissions) == wanted
 
 

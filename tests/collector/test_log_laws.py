@@ -10,12 +10,11 @@ import numpy as np
 import pytest
 
 from infoplane.collector.assemble.machine import AssembleSettings, assemble_stage
-from infoplane.collector.drivers.memos import collect_saved
 from infoplane.collector.drivers.partition import Partition
 from infoplane.collector.drivers.replay import entry_of, replay, run_stage
 from infoplane.collector.estimate.machine import estimate_stage
 from infoplane.collector.stage import Emission
-from infoplane.collector.testing import SyntheticRun, comparable_results
+from infoplane.collector.testing import SyntheticRun, comparable_results, run_with_crashes
 from infoplane.wire import from_tensor
 from infoplane.wire import infoplane_pb2 as pb
 from infoplane.wire.log import LogEntry
@@ -148,23 +147,7 @@ def test_killed_and_restarted_anywhere(log, straight, seed):
     settings = AssembleSettings(deadline_ms=500, lateness_ms=1_500, late_delay_ms=200)
     stage = assemble_stage(settings)
     undisturbed = last_panes(run_stage(log, stage))
-    states: dict[tuple[str, str], pb.StageState] = {}
-    emissions: list[Emission] = []
-    committed = 0
-    for _ in range(5):
-        partition = Partition(stage, 0, collect_saved(states.values()))
-        stop = generator.randrange(committed, len(log) + 1)
-        for entry in log[committed:stop]:
-            emissions += partition.feed(entry)
-            if generator.random() < 0.1:
-                for saved in partition.save():
-                    states[saved.message.key, saved.message.part] = saved.message
-                if generator.random() < 0.8:  # else killed between the two
-                    committed = max(committed, partition.needed_offset(entry.offset + 1))
-    partition = Partition(stage, 0, collect_saved(states.values()))
-    for entry in log[committed:]:
-        emissions += partition.feed(entry)
-    emissions += partition.finish()
+    emissions = run_with_crashes(log, stage, generator, lives=5, saves=0.1, commits=0.8)
     assert_equal_panes(last_panes(emissions), undisturbed)
     assert_equal_panes(undisturbed, straight)
 

@@ -6,12 +6,17 @@ of the one before it.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from infoplane.collector.drivers.memos import collect_saved
+from infoplane.collector.drivers.partition import Partition
+from infoplane.collector.stage import Emission, Stage
 from infoplane.estimators.state import LogHistogram
 from infoplane.wire import encode, to_tensor
 from infoplane.wire import infoplane_pb2 as pb
@@ -41,6 +46,50 @@ def comparable_results(results: Iterable[pb.Result]) -> dict[tuple[str, ...], st
         labels = [f"{label.name}={label.value}" for label in result.labels]
         found[(str(result.window), result.metric, *labels)] = repr(one)
     return found
+
+
+def run_with_crashes(
+    entries: Sequence[LogEntry],
+    stage: Stage[Any],
+    generator: random.Random,
+    *,
+    lives: int,
+    saves: float,
+    commits: float,
+) -> list[Emission]:
+    """Return everything that a stage publishes over several lives, the last of which reads to the end of the log.
+
+    Every life but the last ends at a random message, and the next begins at the committed offset with the saved state,
+    as the embedded driver does.
+
+    Args:
+        entries: one partition, offsets 0, 1, 2 ...
+        stage: what is killed.
+        generator: decides when.
+        lives: number of lives that are cut short.
+        saves: probability that the state is saved after a message.
+        commits: probability that the offset is committed after that, and the process not killed in between.
+    """
+    states: dict[tuple[str, str], pb.StageState] = {}
+    emissions: list[Emission] = []
+    committed = 0
+    for _ in range(lives):
+        partition = Partition(stage, 0, collect_saved(states.values()))
+        stop = generator.randrange(committed, len(entries) + 1)
+        for entry in entries[committed:stop]:
+            emissions += partition.feed(entry)
+            if generator.random() < saves:
+                for saved in partition.save():
+                    state = saved.message
+                    assert isinstance(state, pb.StageState)
+                    states[state.key, state.part] = state
+                if generator.random() < commits:
+                    committed = max(committed, partition.needed_offset(entry.offset + 1))
+    partition = Partition(stage, 0, collect_saved(states.values()))
+    for entry in entries[committed:]:
+        emissions += partition.feed(entry)
+    emissions += partition.finish()
+    return emissions
 
 
 @dataclass(frozen=True)
