@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch.distributed as dist
 
-from infoplane.agent import identity
+from infoplane.agent import identity, rendezvous
 from infoplane.agent.identity import Coordinates, check_sizes, data_parallel_coordinates, resolve
 from infoplane.agent.settings import Settings
 
@@ -27,12 +27,12 @@ def test_settings_win() -> None:
 def test_ranks_take_what_the_first_one_put_into_the_store(monkeypatch: Any) -> None:
     """A real store, asked by 8 threads as ranks would; tests/integration does it with processes."""
     store = dist.HashStore()
-    monkeypatch.setattr(identity, "_store", lambda: store)
+    monkeypatch.setattr(rendezvous, "store", lambda: store)
     found: list[tuple[str, str]] = []
 
     def rank(number: int) -> None:
-        one = identity._agree("run", f"run-{number}")
-        found.append((one, identity._agree(f"attempt/{one}/0", str(number))))
+        one = rendezvous.agree("run", f"run-{number}")
+        found.append((one, rendezvous.agree(f"attempt/{one}/0", str(number))))
 
     threads = [threading.Thread(target=rank, args=(number,)) for number in range(8)]
     for thread in threads:
@@ -45,7 +45,7 @@ def test_ranks_take_what_the_first_one_put_into_the_store(monkeypatch: Any) -> N
 
 def test_a_restart_gets_an_attempt_of_its_own(monkeypatch: Any) -> None:
     store = dist.HashStore()
-    monkeypatch.setattr(identity, "_store", lambda: store)
+    monkeypatch.setattr(rendezvous, "store", lambda: store)
     settings = Settings(run="named")
     monkeypatch.setattr(identity, "_attached", iter([0, 0, 0, 1]))
     clock = iter(range(10**18, 10**18 + 10**10, 10**9))
@@ -61,7 +61,7 @@ def test_a_restart_gets_an_attempt_of_its_own(monkeypatch: Any) -> None:
 def _resolve_all(monkeypatch: Any, names: list[str | None]) -> list[str]:
     """Return the run of every rank; ranks are threads with one real store."""
     store = dist.HashStore()
-    monkeypatch.setattr(identity, "_store", lambda: store)
+    monkeypatch.setattr(rendezvous, "store", lambda: store)
     found: dict[int, str] = {}
 
     def rank(number: int) -> None:
@@ -100,7 +100,7 @@ def test_ranks_with_different_names_use_one_and_say_so(
 
 
 def test_a_missing_rank_is_not_waited_for_long(monkeypatch: Any) -> None:
-    monkeypatch.setattr(identity, "_store", dist.HashStore)
+    monkeypatch.setattr(rendezvous, "store", dist.HashStore)
     monkeypatch.setattr(identity, "_NAME_WAIT_S", 0.05)
     assert identity._agree_run(None, 0, 2, 10**12).startswith("run-")
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch.distributed as dist
 
-from infoplane.agent import identity, unlike
+from infoplane.agent import rendezvous, unlike
 from infoplane.agent.counters import Counters
 from infoplane.agent.identity import Coordinates, Identity
 from infoplane.agent.settings import KafkaSettings, Settings
@@ -15,7 +15,7 @@ from infoplane.agent.settings import KafkaSettings, Settings
 
 def _compare(monkeypatch: Any, first: Settings, second: Settings) -> Counters:
     store = dist.HashStore()
-    monkeypatch.setattr(identity, "_store", lambda: store)
+    monkeypatch.setattr(rendezvous, "store", lambda: store)
     counters = Counters()
     unlike.compare_settings(second, Identity("r", 1, Coordinates(rank=1, world=2)), counters)
     unlike.compare_settings(first, Identity("r", 1, Coordinates(rank=0, world=2)), Counters())
@@ -52,7 +52,7 @@ def test_a_difference_names_key_and_both_values(
 def test_a_rank_0_that_never_attaches_is_reported(
     monkeypatch: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(identity, "_store", dist.HashStore)
+    monkeypatch.setattr(rendezvous, "store", dist.HashStore)
     monkeypatch.setattr(unlike, "_PATIENCE_S", 0.05)
     with caplog.at_level(logging.ERROR, "infoplane.agent"):
         unlike.compare_settings(

@@ -11,14 +11,13 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from infoplane.agent import scalars, tokens
+from infoplane.agent import rendezvous, scalars, tokens
 from infoplane.agent.breaker import Breaker
 from infoplane.agent.control import CommandSource, Means
 from infoplane.agent.control.control import Setup
 from infoplane.agent.counters import Counters
 from infoplane.agent.frameworks import Adapter
 from infoplane.agent.hooks import EnterHook, HeadHook, InputHook, LeaveHook, OutputHook
-from infoplane.agent.identity import _store as rendezvous_store
 from infoplane.agent.identity import resolve
 from infoplane.agent.layout import Layout
 from infoplane.agent.outlet import transport_factory
@@ -86,7 +85,7 @@ def build(
 
 def _control(parts: Parts, means: Means, commands: CommandSource | None) -> Setup | None:
     """Return what control is made of; None where it is off and nobody could wait for this rank."""
-    envelope, store = parts.envelope, rendezvous_store()
+    envelope, store = parts.envelope, rendezvous.store()
     if not envelope.settings.control.enabled and store is None:
         return None
     return Setup(

@@ -11,10 +11,10 @@ from typing import Any, Final
 
 import torch.distributed as dist
 
+from infoplane.agent import rendezvous
 from infoplane.agent.settings import Settings
 from infoplane.wire import infoplane_pb2 as pb
 
-_PREFIX: Final = "infoplane"
 _attached: Final = itertools.count()
 _NAME_WAIT_S: Final = 3.0
 _NAME_POLL_S: Final = 0.02
@@ -85,7 +85,9 @@ def resolve(settings: Settings, coordinates: Coordinates) -> Identity:
     attempt = settings.attempt
     if attempt is None:
         # An elastic restart keeps the store and must get a later number.
-        attempt = int(_agree(f"attempt/{run}/{_restart()}/{place}", str(now_ms)))
+        attempt = int(
+            rendezvous.agree(f"attempt/{run}/{rendezvous.restart()}/{place}", str(now_ms))
+        )
     return Identity(run, attempt, coordinates)
 
 
@@ -93,7 +95,7 @@ def _agree_run(wanted: str | None, place: int, world: int, now_ms: int) -> str:
     """Return the run's name, equal on all ranks; a name that somebody was given wins over a made-up one."""
     key = f"run/{place}"
     if wanted is not None:
-        found = _agree(key, wanted)
+        found = rendezvous.agree(key, wanted)
         if found != wanted:
             _log.error(
                 "infoplane: this rank was told to be run %r, but another rank said %r first, which is "
@@ -101,28 +103,24 @@ def _agree_run(wanted: str | None, place: int, world: int, now_ms: int) -> str:
                 wanted, found, REMEDY,
             )  # fmt: skip
         return found
-    store = _store()
+    store = rendezvous.store()
     if store is not None:
         _await_name(store, key, world)
     stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(now_ms / 1000))
     suffix = f"-{place}" if place else ""
-    return _agree(key, f"run-{stamp}-{os.getpid()}{suffix}")
+    return rendezvous.agree(key, f"run-{stamp}-{os.getpid()}{suffix}")
 
 
 def _await_name(store: Any, key: str, world: int) -> None:
     """Wait until somebody has named the run, all ranks are known to have no name, or time is up."""
-    nameless = f"{_PREFIX}/{key}/nameless/{_restart()}"
+    nameless = f"{rendezvous.PREFIX}/{key}/nameless/{rendezvous.restart()}"
     deadline = time.monotonic() + _NAME_WAIT_S
     count = store.add(nameless, 1)
-    while count < world and not store.check([f"{_PREFIX}/{key}"]):
+    while count < world and not store.check([f"{rendezvous.PREFIX}/{key}"]):
         if time.monotonic() >= deadline:
             return
         time.sleep(_NAME_POLL_S)
         count = store.add(nameless, 0)
-
-
-def _restart() -> str:
-    return os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
 
 
 def data_parallel_coordinates() -> Coordinates:
@@ -153,22 +151,3 @@ def check_sizes(at: Coordinates) -> bool:
         at.dp_size, at.tp_size, at.pp_size, at.sp_size, product, at.world,
     )  # fmt: skip
     return False
-
-
-def _agree(key: str, proposal: str) -> str:
-    """Return the proposal of whoever came first to the store; one's own without a store."""
-    store = _store()
-    if store is None:
-        return proposal
-    # An empty expected value means: set it if nobody has.
-    return bytes(store.compare_set(f"{_PREFIX}/{key}", "", proposal)).decode()
-
-
-def _store() -> Any:
-    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
-        return None
-    try:
-        return dist.distributed_c10d._get_default_store()
-    except (AttributeError, RuntimeError, ValueError) as error:
-        _log.error("infoplane: no rendezvous store, ranks cannot agree on the attempt: %r", error)
-        return None

@@ -12,7 +12,7 @@ import threading
 import time
 from typing import Any, Final
 
-from infoplane.agent import identity
+from infoplane.agent import rendezvous
 from infoplane.agent.counters import Counters
 from infoplane.agent.identity import REMEDY, Identity
 from infoplane.agent.settings import Settings, options
@@ -28,10 +28,10 @@ _log = logging.getLogger("infoplane.agent")
 
 def compare_settings(settings: Settings, found: Identity, counters: Counters) -> None:
     """Begin to compare the settings of this rank with those of rank 0; returns at once."""
-    store = identity._store()
+    store = rendezvous.store()
     if store is None:
         return
-    key = f"{identity._PREFIX}/settings/{found.run}/{found.attempt}"
+    key = f"{rendezvous.PREFIX}/settings/{found.run}/{found.attempt}"
     mine = shared_settings(settings)
     if found.coordinates.rank == 0:
         store.set(key, json.dumps(mine))

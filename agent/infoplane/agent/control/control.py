@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from infoplane.agent import rendezvous
 from infoplane.agent.cadence import Cadence
 from infoplane.agent.control.actions import Actions
 from infoplane.agent.control.agreement import Agreement, Answer
@@ -196,8 +197,8 @@ class Control:
     def _agree(self, *, is_on: bool, obstacle: str) -> None:
         setup, control = self._setup, self._setup.settings.control
         # By restart and attach: an elastic restart keeps the store, and engines may follow each other.
-        restart = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-        place = f"infoplane/control/{setup.identity.run}/{setup.identity.attempt}/{restart}"
+        run, attempt = setup.identity.run, setup.identity.attempt
+        place = f"{rendezvous.PREFIX}/control/{run}/{attempt}/{rendezvous.restart()}"
         self._prefix = f"{place}/{_attached[place]}"
         _attached[place] += 1
         mark = fingerprint(setup.settings, setup.means) if is_on else ""
