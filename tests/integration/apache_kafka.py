@@ -15,6 +15,8 @@ import uuid
 from pathlib import Path
 from types import TracebackType
 
+from rank_processes import free_port
+
 VERSION = "4.1.2"
 CACHE = (
     Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / f"infoplane/kafka-{VERSION}"
@@ -82,10 +84,10 @@ class ApacheKafka:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._process: subprocess.Popen[bytes] | None = None
-        self.port = _free_port()
+        self.port = free_port()
         (directory / "log4j2.properties").write_text("rootLogger.level=error\n")
         (directory / "server.properties").write_text(
-            PROPERTIES.format(port=self.port, controller=_free_port(), data=directory / "data")
+            PROPERTIES.format(port=self.port, controller=free_port(), data=directory / "data")
         )
         cluster = uuid.uuid4().hex[:22]
         format_log = ("format", "-t", cluster, "-c", "server.properties", "--standalone")
@@ -146,9 +148,3 @@ class ApacheKafka:
             return subprocess.Popen(
                 command, cwd=self._directory, stdout=log, stderr=log, start_new_session=True
             )
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rank_processes import rank_environment
 
 CASES = ("absent", "off", "on")
 STAGES = (0, 1, 2, 3)
@@ -53,15 +54,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 
 
 def _start_worker(rank: int, folder: Path) -> subprocess.Popen[bytes]:
-    own = {k: v for k, v in os.environ.items() if not k.startswith("INFOPLANE_")}
-    own |= {
-        "DS_ACCELERATOR": "cpu",
-        "OMP_NUM_THREADS": "1",
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "RANK": str(rank),
-        "LOCAL_RANK": str(rank),
-        "WORLD_SIZE": str(RANKS),
-    }
+    own = rank_environment(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(RANKS))
     command = [sys.executable, __file__, str(rank), str(folder)]
     with (folder / f"log-{rank}").open("wb") as log:
         return subprocess.Popen(command, env=own, stdout=log, stderr=log)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rank_processes import rank_environment
 
 from infoplane.wire.commands import create_keys
 
@@ -29,16 +29,12 @@ def results(
     require("deepspeed", find_spec("deepspeed") is not None, "DeepSpeed is not installed")
     folder = tmp_path_factory.mktemp("control")
     create_keys(folder)
-    own = {k: v for k, v in os.environ.items() if not k.startswith("INFOPLANE_")}
-    own |= {
-        "DS_ACCELERATOR": "cpu",
-        "OMP_NUM_THREADS": "1",
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-    }
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += ["--nproc_per_node", str(RANKS)]
     command += [str(Path(__file__).with_name("control_worker.py")), str(folder)]
-    done = subprocess.run(command, env=own, capture_output=True, text=True, timeout=280)
+    done = subprocess.run(
+        command, env=rank_environment(), capture_output=True, text=True, timeout=280
+    )
     assert done.returncode == 0, done.stderr[-4000:]
     return [json.loads((folder / f"result-{rank}.json").read_text()) for rank in range(RANKS)]
 

@@ -25,6 +25,7 @@ from typing import Any
 import pytest
 import torch
 from apache_kafka import ApacheKafka, why_not
+from rank_processes import rank_environment
 
 from infoplane.cli.pipeline import Pipeline, PipelineOptions
 from infoplane.cli.reading import TopicReader
@@ -81,16 +82,6 @@ class Cell:
         return [decode(entry.value, kind) for entry in self.entries[topic.name]]
 
 
-def _environment(**own: str) -> dict[str, str]:
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("INFOPLANE_")}
-    return kept | {
-        "DS_ACCELERATOR": "cpu",
-        "OMP_NUM_THREADS": "1",
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        **own,
-    }
-
-
 def _start_job(folder: Path, pace_s: float, **own: str) -> subprocess.Popen[bytes]:
     worker = Path(__file__).with_name("matrix_job.py")
     command = [
@@ -98,7 +89,7 @@ def _start_job(folder: Path, pace_s: float, **own: str) -> subprocess.Popen[byte
         str(worker), str(folder), str(STEPS), str(pace_s),
     ]  # fmt: skip
     with (folder / "job.log").open("wb") as log:
-        return subprocess.Popen(command, env=_environment(**own), stdout=log, stderr=log)
+        return subprocess.Popen(command, env=rank_environment(**own), stdout=log, stderr=log)
 
 
 def _results_of(job: subprocess.Popen[bytes], folder: Path) -> list[dict[str, Any]]:

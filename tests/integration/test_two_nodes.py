@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rank_processes import free_port, rank_environment
 
 STEPS = 24
 LIMIT_S = 150
@@ -25,32 +25,19 @@ RUN = "two-nodes"
 pytestmark = pytest.mark.integration
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def _start_node(node: int, port: int, folder: Path, own: dict[str, str]) -> subprocess.Popen[bytes]:
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("INFOPLANE_")}
-    environment |= {
-        "DS_ACCELERATOR": "cpu",
-        "OMP_NUM_THREADS": "1",
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        **own,
-    }
     command = [
         sys.executable, "-m", "torch.distributed.run", "--nnodes=2", f"--node_rank={node}", "--nproc_per_node=1",
         "--master_addr=127.0.0.1", f"--master_port={port}", __file__, str(folder),
     ]  # fmt: skip
     with (folder / f"log-{node}").open("wb") as log:
-        return subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        return subprocess.Popen(command, env=rank_environment(**own), stdout=log, stderr=log)
 
 
 def run_nodes(folder: Path, first: dict[str, str], section: dict[str, Any]) -> list[dict[str, Any]]:
     """Run both nodes, the first with `first` in its environment, and return what each rank wrote."""
     (folder / "section.json").write_text(json.dumps(section))
-    port = _free_port()
+    port = free_port()
     nodes = [_start_node(node, port, folder, first if node == 0 else {}) for node in range(2)]
     deadline = time.monotonic() + LIMIT_S
     try:
