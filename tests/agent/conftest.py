@@ -61,7 +61,9 @@ class Loop:
         self.model = model
         self.optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
         keywords = {k: settings.pop(k) for k in ("announce", "first_step") if k in settings}
-        config = {"transport": "memory", "sampling.base_level": 0, "run": "test", **settings}
+        # Every step of a toy costs far more than the governor would allow.
+        fixed = {"sampling.base_level": 0, "governor.enabled": False}
+        config = {"transport": "memory", "run": "test", **fixed, **settings}
         self.monitor: Monitor = attach(model, config=config, **keywords)
         self.data = torch.Generator().manual_seed(3)
 
@@ -111,7 +113,7 @@ def make_loop(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Loop]]:
     made: list[Loop] = []
 
     def make(model: nn.Module | None = None, **settings: Any) -> Loop:
-        made.append(Loop(model or Model(), **settings))
+        made.append(Loop(Model() if model is None else model, **settings))
         return made[-1]
 
     yield make

@@ -3,6 +3,7 @@ from __future__ import annotations
 import logging
 
 import pytest
+import torch
 
 from infoplane.agent.breaker import Breaker
 from infoplane.agent.counters import Counters
@@ -26,7 +27,12 @@ def test_three_errors_end_a_tap_and_three_taps_end_all(caplog: pytest.LogCapture
 
 
 @pytest.mark.parametrize(
-    "error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes")]
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes"),
+        torch.cuda.OutOfMemoryError("CUDA out of memory"),
+    ],
 )
 def test_memory_running_out_ends_all_at_once(error: Exception) -> None:
     breaker = Breaker(Counters())

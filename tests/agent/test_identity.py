@@ -16,7 +16,7 @@ def test_a_single_process_names_itself() -> None:
     found = resolve(Settings(), data_parallel_coordinates())
     assert found.run.startswith("run-")
     assert found.attempt > 1_700_000_000_000
-    assert (found.sender_index, found.sender_count) == (0, 1)
+    assert (found.coordinates.dp, found.coordinates.pieces) == (0, 1)
 
 
 def test_settings_win() -> None:
@@ -129,3 +129,41 @@ def test_every_coordinate_goes_onto_the_wire() -> None:
     numbers = dict(zip(Coordinates.__slots__, range(1, 13), strict=True))
     wire = Coordinates(**numbers).to_wire()
     assert {name: getattr(wire, name) for name in numbers} == numbers
+
+
+def _attempts(monkeypatch: Any, told: list[int | None]) -> list[int]:
+    """Return the attempt of every rank, in the order in which they ask; ranks are threads with one real store."""
+    store = dist.HashStore()
+    monkeypatch.setattr(rendezvous, "store", lambda: store)
+    return [
+        identity._agree_attempt(wanted, "r", 0, 10**12 + rank) for rank, wanted in enumerate(told)
+    ]
+
+
+def test_ranks_that_were_told_one_attempt_say_nothing(
+    monkeypatch: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert _attempts(monkeypatch, [7, 7, None]) == [7, 7, 7]
+    assert not caplog.records
+
+
+def test_ranks_with_different_attempts_use_one_and_say_so(
+    monkeypatch: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.ERROR, "infoplane.agent"):
+        assert _attempts(monkeypatch, [7, 8, 7, None]) == [7, 7, 7, 7]
+        assert _attempts(monkeypatch, [None, 9]) == [10**12, 10**12]
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == 2
+    assert "told to be attempt 8, but another rank said 7 first" in told[0]
+    assert ".deepspeed_env" in told[0]
+    assert "told to be attempt 9" in told[1]
+
+
+def test_a_restart_may_be_told_the_same_attempt_again(monkeypatch: Any) -> None:
+    store = dist.HashStore()
+    monkeypatch.setattr(rendezvous, "store", lambda: store)
+    first = identity._agree_attempt(None, "r", 0, 10**12)
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    assert identity._agree_attempt(7, "r", 0, 10**12 + 1) == 7
+    assert first == 10**12

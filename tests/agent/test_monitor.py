@@ -23,6 +23,7 @@ from infoplane.agent.tokens import buckets
 from infoplane.estimators.state import LogHistogram
 from infoplane.wire import ConfigurationError, from_tensor
 from infoplane.wire import infoplane_pb2 as pb
+from infoplane.wire.histograms import from_histogram
 
 TAPS = {"embed", "final_norm"} | {f"0{i}/{s}" for i in range(3) for s in ("block", "act")}
 Make = Callable[..., Any]
@@ -65,7 +66,7 @@ def test_every_sketch_equals_numpy_on_the_raw_activations(
 
 
 def check_act(tap: pb.TapSketch, raw: Any, index: Any) -> None:
-    counts = from_tensor(tap.elements.counts)
+    counts = from_histogram(tap.elements)
     expected = LogHistogram.of_values(raw[index]).counts
     assert tap.elements.is_signed
     assert not tap.HasField("moments")
@@ -84,7 +85,7 @@ def check_block(tap: pb.TapSketch, raw: Any, index: Any) -> None:
     assert tap.norms.sum_square == pytest.approx((norm**2).sum(), rel=1e-6)
     assert tap.norms.sum_fourth == pytest.approx((norm**4).sum(), rel=1e-6)
     assert tap.norms.maximum == pytest.approx(norm.max(), rel=1e-6)
-    counts = from_tensor(tap.norm_histogram.counts)
+    counts = from_histogram(tap.norm_histogram)
     assert np.abs(counts - LogHistogram.of_values(norm, signed=False).counts).sum() <= 4
     scaled, scale = from_tensor(tap.rows.scaled), from_tensor(tap.rows.scale)
     rows = scaled.astype(np.float64) * scale[:, None]
@@ -231,7 +232,7 @@ def test_rows_of_all_taps_agree_under_autocast(make_loop: Make, make_model: Make
         loop.step()
     tap = loop.taps()[0]["01/act"]
     assert kept["01/act"][0].dtype == torch.bfloat16
-    assert from_tensor(tap.elements.counts).sum() == kept["01/act"][0].numel()
+    assert from_histogram(tap.elements).sum() == kept["01/act"][0].numel()
     block = loop.taps()[0]["01/block"]
     raw = kept["01/block"][0].double().flatten(0, 1).numpy()
     y = raw @ projection_matrix(raw.shape[1], 64, 0).astype(np.float64)

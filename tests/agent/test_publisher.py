@@ -168,6 +168,16 @@ def test_refused_messages_are_counted_and_the_thread_goes_on(rig: Rig) -> None:
     assert rig.dropped() == {"not_accepted": 3}
 
 
+def test_a_transport_that_knows_better_says_why_it_refuses(rig: Rig) -> None:
+    class Ring(MemoryTransport):
+        refusal = "ring_full"
+
+    publisher = rig.publisher(lambda counters: Ring(counters, capacity=0))
+    publisher.offer(Box())
+    publisher.close()
+    assert rig.dropped() == {"ring_full": 1}
+
+
 def test_a_broken_parcel_is_released_and_counted_and_the_next_one_passes(rig: Rig) -> None:
     publisher = rig.publisher()
     broken = BrokenBox()

@@ -10,7 +10,7 @@ import torch.distributed as dist
 from infoplane.agent import rendezvous, unlike
 from infoplane.agent.counters import Counters
 from infoplane.agent.identity import Coordinates, Identity
-from infoplane.agent.settings import KafkaSettings, Settings
+from infoplane.agent.settings import ConfigSettings, KafkaSettings, SamplingSettings, Settings
 
 
 def _compare(monkeypatch: Any, first: Settings, second: Settings) -> Counters:
@@ -69,3 +69,16 @@ def test_nothing_secret_and_nothing_of_one_rank_is_compared() -> None:
     assert {"transport", "sampling.base_level", "tokens.mode", "taps.block"} <= set(keys)
     assert not {"run", "attempt", "file.path", "exit_timeout_s"} & set(keys)
     assert not any(key.startswith("control.") for key in keys)
+
+
+def test_ranks_that_would_sample_or_read_directives_differently_are_told(
+    monkeypatch: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = Settings(
+        sampling=SamplingSettings(novel_fraction=0.25), config=ConfigSettings(enabled=True)
+    )
+    with caplog.at_level(logging.ERROR, "infoplane.agent"):
+        counters = _compare(monkeypatch, Settings(), other)
+    assert "sampling.novel_fraction is 0.25 here, 0.0 on rank 0" in caplog.text
+    assert "config.enabled is True here, False on rank 0" in caplog.text
+    assert counters.snapshot()["settings_differ", ""] == 2

@@ -17,6 +17,7 @@ COMMANDS = {
     "controller",
     "estimate",
     "replay",
+    "run",
     "doctor",
     "metrics",
     "topics",

@@ -199,7 +199,12 @@ def _attach_to(path: Path, reports: dict[str, Any]) -> Any:
     def attach_to(engine: Any) -> None:
         monitor = attach(
             engine,
-            config={"transport": "file", "file.path": str(path), "sampling.base_level": 0},
+            config={
+                "transport": "file",
+                "file.path": str(path),
+                "sampling.base_level": 0,
+                "governor.enabled": False,
+            },
             buffers={"slots": 16},
         )
         modules = list(engine.module.modules())

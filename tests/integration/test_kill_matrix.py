@@ -190,6 +190,7 @@ def cell(chosen: tuple[str, str], tmp_path: Path, kafka: ApacheKafka, undisturbe
             **pipeline.environment,
             "INFOPLANE_RUN": "matrix",
             "INFOPLANE_SAMPLING__BASE_LEVEL": "0",
+            "INFOPLANE_GOVERNOR__ENABLED": "0",
         }
         job = _start_job(tmp_path, PACE_S, **own)
         try:

@@ -64,6 +64,7 @@ def test_the_deepspeed_config_reaches_the_second_node(tmp_path: Path) -> None:
         "transport": "file",
         "file": {"path": str(tmp_path / "{rank}.iplog")},
         "sampling": {"base_level": 0},
+        "governor": {"enabled": False},
     }
     first, second = run_nodes(tmp_path, {}, section)
     assert (first["run"], first["attempt"]) == (second["run"], second["attempt"])

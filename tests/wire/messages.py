@@ -23,6 +23,7 @@ TOP_LEVEL = (
     pb.EventBatch,
     pb.SignedCommand,
     pb.AuditEntry,
+    pb.AgentConfig,
 )
 _SCALARS: dict[int, st.SearchStrategy[Any]] = {
     Field.TYPE_STRING: st.text(max_size=12),

@@ -33,6 +33,7 @@ def test_topics_are_frozen() -> None:
         ("dead", False),
         ("control", False),
         ("audit", False),
+        ("config", True),
     ]
     assert all(t.partitions >= 1 and t.retention_hours >= 1 for t in TOPICS)
 

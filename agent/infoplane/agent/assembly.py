@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -13,25 +14,41 @@ from torch.utils.hooks import RemovableHandle
 
 from infoplane.agent import rendezvous, scalars, tokens
 from infoplane.agent.breaker import Breaker
+from infoplane.agent.compiled import CompileWatch
 from infoplane.agent.control import CommandSource, Means
 from infoplane.agent.control.control import Setup
 from infoplane.agent.counters import Counters
+from infoplane.agent.directives import Desk, Expected
+from infoplane.agent.directives.reader import ConfigSource
+from infoplane.agent.discovery import discover
 from infoplane.agent.frameworks import Adapter
-from infoplane.agent.hooks import EnterHook, HeadHook, InputHook, LeaveHook, OutputHook
+from infoplane.agent.hooks import (
+    EnterHook,
+    HeadHook,
+    InputHook,
+    LeaveHook,
+    OutputHook,
+    ProbeHook,
+    ProbeInputHook,
+)
 from infoplane.agent.identity import resolve
 from infoplane.agent.layout import Layout
+from infoplane.agent.novelty import REGION, novelty_sampling
 from infoplane.agent.outlet import transport_factory
+from infoplane.agent.probes import Probe, ProbeContext, build_probes
+from infoplane.agent.profiles import budget_of
 from infoplane.agent.projection import Projection
 from infoplane.agent.recorder import Plan, Recorder
 from infoplane.agent.records import Envelope
+from infoplane.agent.roster import capability_table, enroll
 from infoplane.agent.sampling import RowSampling, rows_per_step
 from infoplane.agent.session import Announce, Parts
 from infoplane.agent.settings import Settings
-from infoplane.agent.sketch import add_act_regions, add_block_regions
+from infoplane.agent.sketch import add_act_regions, add_block_regions, add_partial_regions
 from infoplane.agent.slots import SlotRing
-from infoplane.agent.taps import Discovery, Tap, discover
+from infoplane.agent.taps import Tap
 from infoplane.agent.transports import TransportFactory
-from infoplane.agent.units import AGENT, SCALARS, TOKENS, group
+from infoplane.agent.units import TOKENS, LayerUnit
 from infoplane.agent.unlike import compare_settings
 
 # Reported from the first record on, so that a reader can tell "none" from "not known".
@@ -58,27 +75,43 @@ def build(
     commands: CommandSource | None = None,
 ) -> tuple[Parts, TransportFactory]:
     """Return the parts, with hooks already in the model, and the transport's factory."""
-    identity = resolve(settings, adapter.coordinates())
-    found = discover(adapter.root, settings.taps)
-    layer_units = group(found, settings.units.layers)
+    coordinates = adapter.coordinates()
+    identity = resolve(settings, coordinates)
+    found = discover(
+        adapter.root, settings.taps, adapter.stack(), tp_size=coordinates.tp_size,
+        budget=budget_of(settings, coordinates.pieces),
+    )  # fmt: skip
+    device = next((p.device for p in adapter.root.parameters()), torch.device("cpu"))
     k = rows_per_step(
-        settings.sampling.rows_per_window, identity.sender_count, settings.sampling.width
+        settings.sampling.rows_per_window, coordinates.pieces, settings.sampling.width
     )
-    names = (*(unit.name for unit in layer_units), TOKENS, SCALARS, AGENT)
-    envelope = Envelope(identity, settings, k, names)
+    context = ProbeContext(adapter.root, found.stack, settings, coordinates, k, device)
+    probes, without = build_probes(context)
+    shard = tokens.vocabulary_shard(_head(adapter.root), coordinates)
+    roster = enroll(found, probes, settings, coordinates, cuts_vocabulary=shard is not None)
+    envelope = Envelope(identity, settings, k, roster.names, roster.roles)
     counters = Counters()
     for name, reason in _ALWAYS:
         counters.add(name, reason, 0)
     compare_settings(settings, identity, counters)
-    device = next((p.device for p in adapter.root.parameters()), torch.device("cpu"))
-    ring = SlotRing(_layout(found, k, settings), settings.buffers.slots, device)
-    recorder = Recorder(_plan(adapter, envelope, device), ring, Breaker(counters), counters)
-    hooks = _install(adapter.root, found.taps, recorder)
+    taps = [tap for unit in roster.layer_units for tap in (*unit.taps, *unit.duplicates)]
+    ring = SlotRing(_layout(taps, roster.probes, k, settings), settings.buffers.slots, device)
+    plan = replace(_plan(adapter, envelope, device, roster.probes), vocabulary=shard)
+    plan = _directed(plan, taps, roster.layer_units, envelope, counters)
+    recorder = Recorder(plan, ring, Breaker(counters), counters)
+    hooks = _install(adapter.root, adapter.gate, taps, recorder, roster.probes)
     _log.info(
         "infoplane: run %s, attempt %d, every %d steps, %d rows, %.1f MB of buffers\n%s",
-        identity.run, identity.attempt, settings.interval, k, ring.nbytes / 1e6, found.table(),
+        identity.run, identity.attempt, settings.interval, k, ring.nbytes / 1e6,
+        capability_table(found, roster.probes, without, coordinates),
     )  # fmt: skip
-    parts = Parts(adapter, envelope, layer_units, ring, recorder, counters, hooks, announce)
+    watch = CompileWatch(adapter.root, recorder, counters)
+    watch.start(is_compiled_outside=adapter.gate is not adapter.root)
+    parts = Parts(
+        adapter, envelope, roster.layer_units, ring, recorder, counters, hooks, announce,
+        roster.probes, found.stack, watch,
+    )  # fmt: skip
+    parts.desk = plan.desk
     parts.control = _control(parts, means or Means(), commands)
     return parts, transport_factory(settings, identity)
 
@@ -108,43 +141,86 @@ def _means(adapter: Adapter, given: Means, folder: str) -> Means:
     return Means(tuple(given.optimizers) or tuple(adapter.optimizers()), checkpoint)
 
 
-def _plan(adapter: Adapter, envelope: Envelope, device: torch.device) -> Plan:
+def _plan(
+    adapter: Adapter, envelope: Envelope, device: torch.device, probes: tuple[Probe, ...]
+) -> Plan:
     settings = envelope.settings
     rule = settings.sampling
-    dp_rank = envelope.identity.coordinates.dp
+    at = envelope.identity.coordinates
     return Plan(
         step=adapter.step,
         cadence=envelope.cadence,
         labels=settings.tokens.labels,
-        sampling=RowSampling(rule.key_seed, dp_rank, envelope.rows_per_step),
+        sampling=RowSampling(rule.key_seed, at.dp, envelope.rows_per_step, at.sp, at.sp_size),
         projection=Projection(rule.projection_dim, rule.projection_seed),
         device=device,
-        num_units=len(envelope.units),
+        levels=tuple(role.level for role in envelope.roles.values()),
+        coordinates=at,
+        targets=adapter.targets,
+        sends_tokens=TOKENS in envelope.roles,
+        probes=probes,
     )
 
 
-def _layout(found: Discovery, rows: int, settings: Settings) -> Layout:
+def _directed(
+    plan: Plan,
+    taps: list[Tap],
+    units: tuple[LayerUnit, ...],
+    envelope: Envelope,
+    counters: Counters,
+) -> Plan:
+    """Return `plan` with what the topic `config` may direct."""
+    settings = envelope.settings
+    fraction = settings.sampling.novel_fraction
+    novelty = novelty_sampling(
+        fraction, plan.sampling, plan.projection, taps, plan.coordinates, counters
+    )
+    envelope.novel_rows = novelty.num_novel if novelty else 0
+    desk = None
+    if settings.config.enabled:
+        is_kafka = settings.transport == "kafka"
+        source = ConfigSource(settings.kafka, envelope.identity.run) if is_kafka else None
+        expected = Expected(envelope.sampling(), novelty.tap if novelty else "")
+        desk = Desk(expected, settings.span, counters, source)
+    names = tuple(tuple(tap.name for tap in unit.taps) for unit in units)
+    return replace(plan, novelty=novelty, desk=desk, unit_taps=names)
+
+
+def _layout(taps: list[Tap], probes: tuple[Probe, ...], rows: int, settings: Settings) -> Layout:
     layout = Layout()
     layout.add("keys", torch.int64, rows)
     tokens.add_regions(layout, rows)
     scalars.add_region(layout)
-    for tap in found.taps:
+    dim = settings.sampling.projection_dim
+    for tap in {tap.name: tap for tap in taps}.values():
         if tap.kind == "act":
             add_act_regions(layout, tap.name)
+        elif tap.is_sharded or tap.kind == "rows":
+            add_partial_regions(layout, tap.name, rows, dim)
         else:
-            add_block_regions(layout, tap.name, rows, settings.sampling.projection_dim)
+            add_block_regions(layout, tap.name, rows, dim)
+    for probe in probes:
+        probe.reserve(layout)
+    if settings.sampling.novel_fraction:
+        layout.add(REGION, torch.float32, rows)
     return layout
 
 
-def _install(root: nn.Module, taps: list[Tap], recorder: Recorder) -> list[RemovableHandle]:
-    for tap in taps:
+def _install(
+    root: nn.Module, gate: nn.Module, taps: list[Tap], recorder: Recorder, probes: tuple[Probe, ...]
+) -> list[RemovableHandle]:
+    for tap in {tap.name: tap for tap in taps}.values():
         recorder.taps.add(tap.module, (InputHook if tap.is_input else OutputHook)(recorder, tap))
+    for probe in probes:
+        for place in probe.places():
+            hook = (ProbeInputHook if place.is_input else ProbeHook)(recorder, probe.name, place)
+            (recorder.late if place.is_late else recorder.taps).add(place.module, hook)
     head = _head(root)
     if head is not None:
         recorder.taps.add(head, HeadHook(recorder))
     # torch looks for forward hooks after the forward, so one that the pre-hook hangs in is still called.
-    recorder.taps.add(root, LeaveHook(recorder))
-    return [root.register_forward_pre_hook(EnterHook(recorder), with_kwargs=True)]
+    recorder.gates.add(gate, LeaveHook(recorder))
+    return [gate.register_forward_pre_hook(EnterHook(recorder), with_kwargs=True)]
 
 
 def _head(root: nn.Module) -> nn.Module | None:

@@ -54,6 +54,8 @@ def read_batch(
         return None
     ids = candidates.pop(name)
     same = {key: value for key, value in candidates.items() if value.shape == ids.shape}
+    if "shift_labels" in same:  # Hugging Face, where sequences are cut up over ranks
+        return Batch(ids, same["shift_labels"], labels == "shifted")
     if "labels" in same:
         return Batch(ids, same["labels"], labels != "aligned")
     if same:

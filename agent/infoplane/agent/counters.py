@@ -9,16 +9,30 @@
     beat_errors             heartbeats or farewells that could not be built, by type
     release_errors          parcels whose buffers could not be given back, by type
     close_timeouts          the thread did not end within the bound
+    level_changes           levels that the governor raised or lowered
+    level_steps             levels summed over steps: over the steps, the mean level
+    governor_breaches       sampled steps that found the overhead above target, or above hard
+    sidecar_restarts        sidecars started after the first
     events_sent             reward events in messages that the transport accepted
     events_dropped          reward events, see the reasons below
     event_seconds           time in the calls that observed them
     publisher_cpu_seconds   CPU time of the publisher thread
-    transport_cpu_seconds   CPU time of the threads that the transport owns
+    transport_cpu_seconds   CPU time of the threads that the transport owns; a sidecar's own thread counts as publisher
+    scalars_unchanged       numbers left out because of scalars.delta
+    config_applied          directives that began to hold; config_late: of these, later than their step said
+    config_refused          directives not obeyed, by reason
+    novelty_skipped         steps whose rows went by key although some were to go by novelty, by reason
+    novelty_errors          errors in the choice by novelty, by type
+    clock_skew_seconds      the broker's clock less this node's; no total, its value goes up and down. Absent where the
+                            broker keeps the producer's times
 
 Reasons of records_dropped, by who counts them: Publisher.offer says queue_full, byte_budget,
 closed, dead (the thread ended) or fork (a forked child offered); the publisher thread says encode,
 no_transport (the factory fails), not_accepted (the transport refused), closed or dead; the
 transport says delivery, which it learns later.
+
+Besides: no_slot (the publisher holds all slots), no_boundary (a step began before the last one ended), budget (the
+governor held sampling), ring_full and sidecar_dead (of the sidecar).
 
 Records and events count apart: a message of events is one record. What drops it says so in both, save delivery, which
 is known of messages only; a call that is dropped before it becomes messages is one record. Further reasons of

@@ -41,6 +41,7 @@ class Delivery:
         finally:
             release(parcel, self._counters)
         self.send_all(messages)
+        self.count_cpu()
 
     def send_all(self, messages: Sequence[Outgoing]) -> None:
         """Send `messages` in order; count those that the transport refuses."""
@@ -102,7 +103,10 @@ class Delivery:
         if transport is None:
             return "no_transport"
         try:
-            return "" if transport.send(message) else "not_accepted"
+            if transport.send(message):
+                return ""
+            # A transport that knows better why says so.
+            return str(getattr(transport, "refusal", "not_accepted"))
         except Exception as error:  # noqa: BLE001 - counted; the next message may pass
             self._fault("transport", error)
             self._counters.add("transport_errors", type(error).__name__)

@@ -42,6 +42,11 @@ class Coordinates:
     ep: int = 0
     ep_size: int = 1
 
+    @property
+    def pieces(self) -> int:
+        """Number of pieces that a step's tokens are cut into: each is sampled for itself."""
+        return self.dp_size * self.sp_size
+
     def to_wire(self) -> pb.Coordinates:
         """Return the wire form."""
         return pb.Coordinates(**{field.name: getattr(self, field.name) for field in fields(self)})
@@ -61,16 +66,6 @@ class Identity:
     attempt: int
     coordinates: Coordinates
 
-    @property
-    def sender_index(self) -> int:
-        """Dense index among the ranks that send a unit."""
-        return self.coordinates.dp
-
-    @property
-    def sender_count(self) -> int:
-        """Number of ranks that send a unit."""
-        return self.coordinates.dp_size
-
 
 def resolve(settings: Settings, coordinates: Coordinates) -> Identity:
     """Return the identity of this rank.
@@ -82,13 +77,20 @@ def resolve(settings: Settings, coordinates: Coordinates) -> Identity:
     # Engines may follow each other in one process: every attach has its own entries.
     place = next(_attached)
     run = _agree_run(settings.run, place, coordinates.world, now_ms)
-    attempt = settings.attempt
-    if attempt is None:
-        # An elastic restart keeps the store and must get a later number.
-        attempt = int(
-            rendezvous.agree(f"attempt/{run}/{rendezvous.restart()}/{place}", str(now_ms))
-        )
-    return Identity(run, attempt, coordinates)
+    return Identity(run, _agree_attempt(settings.attempt, run, place, now_ms), coordinates)
+
+
+def _agree_attempt(wanted: int | None, run: str, place: int, now_ms: int) -> int:
+    """Return the attempt, equal on all ranks: the number that the first one brought, told or made up."""
+    # An elastic restart keeps the store and must get a later number.
+    key = f"attempt/{run}/{rendezvous.restart()}/{place}"
+    found = int(rendezvous.agree(key, str(now_ms if wanted is None else wanted)))
+    if wanted is not None and found != wanted:
+        _log.error(
+            "infoplane: this rank was told to be attempt %d, but another rank said %d first, which is used. %s",
+            wanted, found, REMEDY,
+        )  # fmt: skip
+    return found
 
 
 def _agree_run(wanted: str | None, place: int, world: int, now_ms: int) -> str:

@@ -9,23 +9,26 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final
 
+import torch
 from torch.optim import Optimizer
 
 from infoplane.agent.assembly import build
 from infoplane.agent.control import CommandSource, Means
 from infoplane.agent.frameworks import Adapter, Unsupported, adapt
+from infoplane.agent.null_pass import null_log_probs
 from infoplane.agent.outlet import MemoryOutlet
-from infoplane.agent.rewards import PREFERENCES, ROLLOUTS, SCORES, Contents, Features, Numbers
+from infoplane.agent.rewards import Observing, RewardLog
 from infoplane.agent.session import Announce, Session
 from infoplane.agent.settings import Settings
 from infoplane.agent.sources import SourceError, load
 from infoplane.agent.transports import Outgoing, TransportFactory
+from infoplane.agent.undisturbed import Batch
 from infoplane.wire import ConfigurationError
 
 _log = logging.getLogger("infoplane.agent")
 
 
-class Monitor:
+class Monitor(Observing):
     """Handle of one attached model. Every method is safe to call at any time and does nothing when disabled.
 
     Attributes:
@@ -38,6 +41,10 @@ class Monitor:
         self._session = session
         self._outlet = outlet
         self.settings: Settings | None = session.parts.envelope.settings if session else None
+
+    @property
+    def _rewards(self) -> RewardLog | None:
+        return self._session.rewards if self._session else None
 
     @property
     def enabled(self) -> bool:
@@ -57,7 +64,7 @@ class Monitor:
     @property
     def units(self) -> tuple[str, ...]:
         """Names of the units that this rank sends."""
-        return self._session.parts.envelope.units if self._session else ()
+        return tuple(self._session.parts.envelope.roles) if self._session else ()
 
     @property
     def should_stop(self) -> bool:
@@ -86,153 +93,43 @@ class Monitor:
         if self._session is not None:
             self._session.scalars.add(self._session.scalar_step, {**(values or {}), **scalars})
 
-    def observe_preferences(
-        self,
-        prompts: Contents,
-        chosen: Contents,
-        rejected: Contents,
-        *,
-        rewards_chosen: Numbers | None = None,
-        rewards_rejected: Numbers | None = None,
-        features_chosen: Features | None = None,
-        features_rejected: Features | None = None,
-        raters: Contents | None = None,
-        weights: Numbers | None = None,
-        stream: str = "preferences",
-        step: int | None = None,
+    def anchor(
+        self, batch: Batch, *, ids: Sequence[int] | None = None, every_windows: int = 8
     ) -> None:
-        """Publish m judgements "of these two responses, the first is better": training a reward model, or DPO.
+        """Run a fixed batch through the model now and then, so that drift of the same inputs can be seen.
 
-        The same judgement seen again, in another epoch or on another rank, has the same id and counts once.
-        Everything is copied before this returns; a tensor on a device is copied there and read later. All calls of a
-        stream have the same columns. Pausing does not stop events. A wrong call is logged once per stream and
-        counted, never raised. Cost: docs/rewards.md.
-
-            monitor.observe_preferences(batch["prompt"], batch["chosen"], batch["rejected"],
-                                        rewards_chosen=good, rewards_rejected=bad)
+        Opt-in, and the one thing of the agent besides `null_pass` that may be a collective: under ZeRO-3 and tensor
+        parallelism every rank calls this with a batch of the same shape before the same step, and closes at the same
+        step. The pass runs at the end of every step that 2^level divides, the finest level whose steps are
+        `every_windows` windows apart or more: in eval mode, without gradients, with random states kept. Never raises.
 
         Args:
-            prompts: m contents: text, bytes, an int of your own, or token ids (a list, or a 1-D array or tensor),
-                one per event; an array or tensor of two dimensions has the token ids of one event per row. Columns
-                `prompt`, `chosen`, `rejected` are uint64 hashes (m,).
-            chosen: the better responses.
-            rejected: the worse ones.
-            rewards_chosen: the reward model's scores, (m,); column `reward_chosen`, float64.
-            rewards_rejected: likewise; column `reward_rejected`.
-            features_chosen: pooled embeddings (m, d); column `features_chosen`, float32 (m, k), projected to k =
-                sampling.projection_dim columns where wider.
-            features_rejected: likewise; column `features_rejected`.
-            raters: who judged, m contents or None each; column `rater`, uint64 hashes, 0 = not told.
-            weights: how much each counts, (m,); column `weight`, float64, 1 by default.
-            stream: name of the source; its windows are unit `events/<stream>`.
-            step: step that the events belong to; the step of the last training forward by default.
+            batch: keyword arguments, arguments or the only argument of the model, or a function that gets the model
+                and calls it once, for instance under autocast. Tensors are on the model's device.
+            ids: one number per sample, part of the rows' keys; None: 0, 1, 2, ...
+            every_windows: windows between two passes, at least.
         """
-        if self._session is not None:
-            self._session.rewards.observe(
-                PREFERENCES,
-                stream,
-                step,
-                contents={
-                    "prompt": prompts,
-                    "chosen": chosen,
-                    "rejected": rejected,
-                    "rater": raters,
-                },
-                numbers={
-                    "weight": weights,
-                    "reward_chosen": rewards_chosen,
-                    "reward_rejected": rewards_rejected,
-                },
-                features={
-                    "features_chosen": features_chosen,
-                    "features_rejected": features_rejected,
-                },
-            )
+        if self._session is None:
+            return
+        try:
+            self._session.add_anchors(batch, ids, every_windows)
+        except Exception:  # noqa: BLE001 - training goes on
+            _log.exception("infoplane: no anchors")
 
-    def observe_rollouts(
-        self,
-        prompts: Contents,
-        responses: Contents,
-        *,
-        rewards: Numbers | None = None,
-        entropies: Numbers | None = None,
-        log_probs: Numbers | None = None,
-        reference_log_probs: Numbers | None = None,
-        tokens: Numbers | None = None,
-        advantages: Numbers | None = None,
-        features: Features | None = None,
-        stream: str = "rollouts",
-        step: int | None = None,
-    ) -> None:
-        """Publish m responses that the policy sampled: PPO, GRPO and the like. As `observe_preferences` otherwise.
+    def null_pass(self, batch: Batch, labels: torch.Tensor) -> torch.Tensor | None:
+        """Return log p of `labels` under inputs without their context, float32 (B, S) in nats; 0 where none counts.
 
-        Every call makes events of its own: the id holds step, rank and place in the call. Call it on one rank of
-        those that hold the same rollouts.
-
-            monitor.observe_rollouts(prompts, responses, rewards=rewards, log_probs=log_probs,
-                                     reference_log_probs=reference, tokens=mask.sum(1))
-
-        Args:
-            prompts: m contents; column `prompt`, uint64 hashes (m,). Repeat a prompt for each of its responses.
-            responses: m contents; column `response`.
-            rewards: column `reward`; all numbers are (m,) and float64.
-            entropies: mean entropy of the policy over the response's tokens, nats; column `entropy`.
-            log_probs: sum of the policy's log-probabilities over the response's tokens, nats; column `log_prob`.
-            reference_log_probs: the same of the reference policy; column `reference_log_prob`.
-            tokens: tokens of the response; column `tokens`.
-            advantages: column `advantage`.
-            features: (m, d); column `features`, float32 (m, k), projected where wider.
-            stream: name of the source.
-            step: step that the events belong to.
+        For `observe_rollouts(null_log_probs=...)`. An extra forward in eval mode, without gradients and with random
+        states kept; a collective under ZeRO-3 and tensor parallelism: call it on all ranks. None when disabled, or when
+        it failed. The conventions of `labels` are those of Hugging Face: at the place of their token, -100 for none.
         """
-        if self._session is not None:
-            self._session.rewards.observe(
-                ROLLOUTS,
-                stream,
-                step,
-                contents={"prompt": prompts, "response": responses},
-                numbers={
-                    "reward": rewards,
-                    "entropy": entropies,
-                    "log_prob": log_probs,
-                    "reference_log_prob": reference_log_probs,
-                    "tokens": tokens,
-                    "advantage": advantages,
-                },
-                features={"features": features},
-            )
-
-    def observe_scores(
-        self,
-        prompts: Contents,
-        responses: Contents,
-        *,
-        rewards: Numbers,
-        features: Features | None = None,
-        stream: str = "scores",
-        step: int | None = None,
-    ) -> None:
-        """Publish m scores that a reward model or a verifier gave. As `observe_rollouts` otherwise.
-
-            monitor.observe_scores(prompts, responses, rewards=reward_model(batch))
-
-        Args:
-            prompts: m contents; column `prompt`, uint64 hashes (m,).
-            responses: m contents; column `response`.
-            rewards: (m,); column `reward`, float64.
-            features: (m, d); column `features`, float32 (m, k), projected where wider.
-            stream: name of the source: one per reward function.
-            step: step that the events belong to.
-        """
-        if self._session is not None:
-            self._session.rewards.observe(
-                SCORES,
-                stream,
-                step,
-                contents={"prompt": prompts, "response": responses},
-                numbers={"reward": rewards},
-                features={"features": features},
-            )
+        if self._session is None:
+            return None
+        try:
+            return null_log_probs(self._session.parts.adapter.root, batch, labels)
+        except Exception:  # noqa: BLE001 - training goes on
+            _log.exception("infoplane: the null pass failed")
+            return None
 
     def step(self) -> None:
         """Say that an optimizer step is over: plain loops only, ignored where the framework knows."""

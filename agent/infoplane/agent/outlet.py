@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from infoplane.agent.counters import Counters
-from infoplane.agent.identity import Identity
 from infoplane.agent.settings import Settings
+from infoplane.agent.sidecar import SidecarTransport, Start, is_possible
 from infoplane.agent.transports import (
     FileTransport,
     KafkaTransport,
@@ -16,6 +17,11 @@ from infoplane.agent.transports import (
     Transport,
     TransportFactory,
 )
+
+if TYPE_CHECKING:
+    from infoplane.agent.identity import Identity
+
+_log = logging.getLogger("infoplane.agent")
 
 
 class Discard:
@@ -55,7 +61,18 @@ class MemoryOutlet:
 
 
 def transport_factory(settings: Settings, identity: Identity) -> TransportFactory:
-    """Return what builds the transport of `settings`, called later in the publisher thread.
+    """Return what builds the transport of `settings`, called later in the publisher thread."""
+    run, rank = identity.run, identity.coordinates.rank
+    if settings.publisher == "sidecar":
+        if settings.transport != "memory" and is_possible():
+            start, size = Start(settings, run, rank), settings.buffers.queue_bytes
+            return lambda counters: SidecarTransport(start, counters, ring_bytes=size)
+        _log.warning("infoplane: no sidecar for transport %s here", settings.transport)
+    return transport_of(settings, run, rank)
+
+
+def transport_of(settings: Settings, run: str, rank: int) -> TransportFactory:
+    """Return what builds the transport of `settings` itself, wherever it then runs; needs no torch.
 
     The path of a file may hold {run} and {rank}.
     """
@@ -64,15 +81,14 @@ def transport_factory(settings: Settings, identity: Identity) -> TransportFactor
     if settings.transport == "none":
         return Discard
     if settings.transport == "file":
-        rank = identity.coordinates.rank
-        name = settings.file.path.replace("{run}", identity.run).replace("{rank}", str(rank))
+        name = settings.file.path.replace("{run}", run).replace("{rank}", str(rank))
         path = Path(name).absolute()
         return lambda counters: FileTransport(path, counters)
     kafka = settings.kafka
     version: dict[str, Any] = {}
     if kafka.api_version != "auto":
         version["api_version"] = tuple(int(part) for part in kafka.api_version.split("."))
-    client = f"infoplane-agent-{identity.run}-{identity.coordinates.rank}"
+    client = f"infoplane-agent-{run}-{rank}"
     return lambda counters: KafkaTransport(
         kafka.bootstrap_servers, counters, client_id=client, **version
     )

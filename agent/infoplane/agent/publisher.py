@@ -14,6 +14,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
 
 from infoplane.agent.counters import Counters
@@ -72,6 +73,7 @@ class Publisher:
         self._closing = threading.Event()
         self._closed = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._at_exit = partial(_close_at_exit, weakref.ref(self))
 
     def start(self) -> None:
         """Start the thread. Called once, by the process that will offer."""
@@ -81,7 +83,7 @@ class Publisher:
         self._thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
         self._thread.start()
         _live.add(self)
-        atexit.register(_close_at_exit, weakref.ref(self))
+        atexit.register(self._at_exit)
 
     def offer(self, parcel: Parcel) -> bool:
         """Queue `parcel` and return True, or count the drop, release it and return False.
@@ -114,6 +116,8 @@ class Publisher:
         if thread.is_alive():
             self._counters.add("close_timeouts")
         self._drop_queued("closed")
+        # A process may attach and close again and again.
+        atexit.unregister(self._at_exit)
 
     @property
     def alive(self) -> bool:

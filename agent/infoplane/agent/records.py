@@ -14,6 +14,10 @@ import numpy.typing as npt
 from infoplane.agent import projection, sampling
 from infoplane.agent.cadence import Cadence
 from infoplane.agent.identity import Identity
+from infoplane.agent.novelty import NOTE, REGION
+from infoplane.agent.packing import pack_rows as pack_rows
+from infoplane.agent.probes import Probe
+from infoplane.agent.roles import Role
 from infoplane.agent.scalars import ScalarValue
 from infoplane.agent.settings import Settings
 from infoplane.agent.sketch import NORM_FIELDS
@@ -21,9 +25,10 @@ from infoplane.agent.slots import Slot
 from infoplane.agent.taps import Tap
 from infoplane.agent.tokens import columns
 from infoplane.agent.transports.base import Outgoing
-from infoplane.agent.units import LayerUnit
-from infoplane.wire import encode, to_tensor
+from infoplane.agent.units import TOKENS, LayerUnit
+from infoplane.wire import encode, from_tensor, to_tensor
 from infoplane.wire import infoplane_pb2 as pb
+from infoplane.wire.histograms import to_histogram
 from infoplane.wire.topics import RECORDS, Names, record_key
 
 
@@ -32,15 +37,20 @@ class Envelope:
     """What all records of one rank share.
 
     Attributes:
+        units: every unit of the run that all windows have, over all ranks.
+        roles: the units that this rank sends.
         first_step: first step this rank took part in; -1 until it did.
         cadence: which steps this rank samples.
+        novel_rows: c, rows of a step that may be chosen by novelty.
     """
 
     identity: Identity
     settings: Settings
     rows_per_step: int
     units: tuple[str, ...]
+    roles: Mapping[str, Role] = field(default_factory=dict)
     first_step: int = -1
+    novel_rows: int = 0
     cadence: Cadence = field(init=False)
     _seq: dict[str, Iterator[int]] = field(default_factory=dict)
 
@@ -56,7 +66,10 @@ class Envelope:
         """Return a record without a body."""
         rule = self.settings.sampling
         first_step = max(self.first_step, 0)
+        own = self.roles[unit]
         level, level_since = self.cadence.at(step)
+        if own.level > level:
+            level, level_since = own.level, 0
         return pb.Record(
             run=self.identity.run,
             attempt=self.identity.attempt,
@@ -65,11 +78,12 @@ class Envelope:
             step=step,
             coordinates=self.identity.coordinates.to_wire(),
             sender=pb.Sender(
-                index=self.identity.sender_index,
-                count=self.identity.sender_count,
+                index=own.index,
+                count=own.count,
                 first_step=first_step,
                 level=level,
                 level_since=max(level_since, first_step),
+                unit_level=own.level,
             ),
             rule=pb.WindowRule(base_level=rule.base_level, width=rule.width),
             units=self.units,
@@ -87,6 +101,7 @@ class Envelope:
             key_seed=rule.key_seed,
             rows_per_step=self.rows_per_step,
             rows_per_window=rule.rows_per_window,
+            novel_rows=self.novel_rows,
         )
 
     def outgoing(self, record: pb.Record) -> Outgoing:
@@ -99,26 +114,47 @@ class Envelope:
 def layers_body(envelope: Envelope, unit: LayerUnit, slot: Slot) -> pb.Sketch:
     """Return the sketches of the taps of `unit` that fired."""
     found = slot.capture
-    body = pb.Sketch(
-        sampling=envelope.sampling(), rows_total=found.num_rows, row_keys=_row_keys(slot)
-    )
+    at = envelope.identity.coordinates
+    # Ranks of one tensor-parallel group have the same rows: they count once.
+    total = found.num_rows if at.tp == 0 else 0
+    body = pb.Sketch(sampling=envelope.sampling(), rows_total=total, row_keys=_row_keys(slot))
+    if NOTE in found.notes:
+        body.inclusion.CopyFrom(_inclusion(slot))
+        body.reference = found.notes[NOTE]
     marked = [(tap, True) for tap in unit.duplicates] + [(tap, False) for tap in unit.taps]
     body.taps.extend(
-        _tap(tap, slot, is_duplicate) for tap, is_duplicate in marked if tap.name in found.widths
+        _tap(tap, slot, is_duplicate, at.tp_size)
+        for tap, is_duplicate in marked
+        if tap.name in found.widths
     )
+    return body
+
+
+def probe_body(envelope: Envelope, probe: Probe, slot: Slot) -> pb.Sketch:
+    """Return what `probe` captured."""
+    body = pb.Sketch(sampling=envelope.sampling())
+    probe.fill(body, slot)
+    if NOTE in slot.capture.notes and body.row_keys == _row_keys(slot):
+        # Probes are handed the uniform rows only; beyond them, their regions hold nothing of this step.
+        _cut_rows(body, envelope.rows_per_step - envelope.novel_rows)
     return body
 
 
 def tokens_body(envelope: Envelope, slot: Slot) -> pb.Tokens:
     """Return the token columns of the sampled rows."""
-    settings = envelope.settings
+    settings, at = envelope.settings, envelope.identity.coordinates
+    # Ranks with logits of their own send the same rows, which count once.
+    parts = envelope.roles[TOKENS].count // at.pieces
     body = pb.Tokens(
         sampling=envelope.sampling(),
-        rows_total=slot.capture.num_rows,
+        rows_total=slot.capture.num_rows if at.tp == 0 else 0,
         row_keys=_row_keys(slot),
         token_mode=settings.tokens.mode,
         vocabulary=slot.capture.vocabulary,
+        parts=parts if parts > 1 else 0,
     )
+    if NOTE in slot.capture.notes:
+        body.inclusion.CopyFrom(_inclusion(slot))
     found = columns(slot, settings.tokens.mode, settings.sampling.key_seed)
     body.columns.extend(pb.Column(name=n, values=to_tensor(v)) for n, v in found.items())
     return body
@@ -146,10 +182,34 @@ def _row_keys(slot: Slot) -> pb.Tensor:
     return to_tensor(slot.host["keys"][: slot.capture.k].astype(np.uint64))
 
 
-def _tap(tap: Tap, slot: Slot, is_duplicate: bool) -> pb.TapSketch:
+def _cut_rows(body: pb.Sketch, count: int) -> None:
+    """Keep the first `count` rows."""
+    tensors = [body.row_keys]
+    for tap in body.taps:
+        tensors += [
+            getattr(tap.rows, field.name)
+            for field, _ in tap.rows.ListFields()
+            if field.message_type
+        ]
+    for tensor in tensors:
+        tensor.CopyFrom(to_tensor(from_tensor(tensor)[:count]))
+
+
+def _inclusion(slot: Slot) -> pb.Tensor:
+    return to_tensor(slot.host[REGION][: slot.capture.k])
+
+
+def _tap(tap: Tap, slot: Slot, is_duplicate: bool, tp_size: int) -> pb.TapSketch:
     body = pb.TapSketch(tap=tap.name, duplicate=is_duplicate, width=slot.capture.widths[tap.name])
     if tap.kind == "act":
         body.elements.CopyFrom(_histogram(slot.host[f"{tap.name}:elements"], is_signed=True))
+        return body
+    if tap.is_sharded:
+        body.rows.parts = tp_size
+        body.rows.partial.CopyFrom(to_tensor(slot.host[f"{tap.name}:rows"][: slot.capture.k]))
+        return body
+    if tap.kind == "rows" or is_duplicate:  # a duplicate is there for pairs, which join rows
+        body.rows.CopyFrom(pack_rows(slot.host[f"{tap.name}:rows"][: slot.capture.k]))
         return body
     norms = dict(zip(NORM_FIELDS, slot.host[f"{tap.name}:norms"].tolist(), strict=True))
     norms["nonfinite"] = int(norms["nonfinite"])
@@ -171,19 +231,4 @@ def _upper_triangle(size: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.int
 
 def _histogram(counts: npt.NDArray[Any], *, is_signed: bool) -> pb.Histogram:
     """Return the wire form; the last bin is that of non-finite values."""
-    return pb.Histogram(
-        is_signed=is_signed, counts=to_tensor(counts[:-1]), nonfinite=int(counts[-1])
-    )
-
-
-def pack_rows(rows: npt.NDArray[np.float32]) -> pb.Rows:
-    """Return rows (k, r) as float16 in -1..1 with a float32 scale per row; relative error 2^-11 of the largest.
-
-    A row with a NaN or an infinity becomes zeros with scale NaN, so it reads back as NaN.
-    """
-    scale = np.abs(rows).max(axis=1, initial=0.0)
-    is_finite = np.isfinite(scale)
-    divisor = np.where(is_finite & (scale > 0), scale, np.float32(1.0))
-    scaled = np.where(is_finite[:, None], rows / divisor[:, None], np.float32(0.0))
-    kept = np.where(is_finite, scale, np.float32(np.nan)).astype(np.float32)
-    return pb.Rows(scaled=to_tensor(scaled.astype(np.float16)), scale=to_tensor(kept))
+    return to_histogram(counts[:-1], int(counts[-1]), is_signed=is_signed)

@@ -34,12 +34,23 @@ def add_region(layout: Layout) -> None:
 
 
 class ScalarLog:
-    """Collects values between sampled steps; at most 1024, further ones are counted and dropped."""
+    """Collects values between sampled steps; at most 1024, further ones are counted and dropped.
 
-    def __init__(self, counters: Counters) -> None:
+    Args:
+        counters: takes `scalars_dropped` by reason, and `scalars_unchanged`.
+        delta: a number that differs from the last one of its name by at most `delta` of that one's magnitude is left
+            out; 0: none is. The first one in a window always stays. Values on a device are not compared, as that would
+            mean to read them.
+        span: steps in a window.
+    """
+
+    def __init__(self, counters: Counters, delta: float = 0.0, span: int = 1) -> None:
         self._pending: list[tuple[str, int, float | torch.Tensor]] = []
         self._counters = counters
         self._has_warned = False
+        self._delta = delta
+        self._span = span
+        self._last: dict[str, tuple[int, float]] = {}  # name -> (window, value) sent last
 
     def add(self, step: int, values: Mapping[str, Any]) -> None:
         """Keep `values` of `step`; never raises. Tensors on a device are copied there, not read."""
@@ -48,7 +59,11 @@ class ScalarLog:
                 self._counters.add("scalars_dropped", "full")
                 continue
             try:
-                self._pending.append((name, step, _kept(value)))
+                kept = _kept(value)
+                if self._delta and isinstance(kept, float) and self._is_unchanged(name, step, kept):
+                    self._counters.add("scalars_unchanged")
+                    continue
+                self._pending.append((name, step, kept))
             except Exception as error:  # noqa: BLE001 - training goes on
                 self._refuse(name, error)
 
@@ -63,6 +78,16 @@ class ScalarLog:
             else:
                 moved.append(ScalarValue(name, step, value))
         return moved
+
+    def _is_unchanged(self, name: str, step: int, value: float) -> bool:
+        """Return whether `value` need not be sent; if it must be, later ones are compared with it."""
+        window = step // self._span
+        before, last = self._last.get(name, (-1, 0.0))
+        # Written so that NaN counts as a change.
+        if window == before and abs(value - last) <= self._delta * abs(last):
+            return True
+        self._last[name] = (window, value)
+        return False
 
     def _refuse(self, name: str, error: Exception) -> None:
         self._counters.add("scalars_dropped", "type")

@@ -11,6 +11,7 @@ from infoplane.agent.options import option, section_of
 
 ENVIRONMENT_PREFIX: Final = "INFOPLANE_"
 TRANSPORTS: Final = ("kafka", "file", "memory", "none")
+PUBLISHERS: Final = ("thread", "sidecar")
 _MAX_SEED: Final = 2**64 - 1
 
 
@@ -40,6 +41,12 @@ class SamplingSettings:
     key_seed: int = option(0, "seed of the row keys, equal in all runs", low=0, high=_MAX_SEED)
     projection_dim: int = option(64, "columns of the random projection", low=2, high=256)
     projection_seed: int = option(0, "seed of the projection", low=0, high=_MAX_SEED)
+    novel_fraction: float = option(
+        0.0,
+        "share of the rows that are chosen by novelty, where a reference is known",
+        low=0,
+        high=0.5,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +58,42 @@ class UnitsSettings:
 
 @dataclass(frozen=True, slots=True)
 class TapsSettings:
-    """Where the model is tapped: on, off or a regular expression over module names."""
+    """Where the model is tapped: auto (as the profile says), on, off or a regular expression over module names."""
 
-    block: str = option("on", "output of every block", pattern=True)
-    act: str = option("on", "output of the activation function of every block", pattern=True)
-    final_norm: str = option("on", "output of the norm after the blocks", pattern=True)
-    embed: str = option("on", "input of the first block", pattern=True)
+    block: str = option("auto", "output of every block", pattern=True)
+    act: str = option("auto", "output of the activation function of every block", pattern=True)
+    attn: str = option("auto", "output of the attention of every block", pattern=True)
+    mlp: str = option("auto", "output of the MLP of every block", pattern=True)
+    norm: str = option("auto", "output of the norms inside the blocks", pattern=True)
+    final_norm: str = option("auto", "output of the norm after the blocks", pattern=True)
+    embed: str = option("auto", "input of the first block", pattern=True)
+    logits: str = option("auto", "output of the head, on the sampled rows only", pattern=True)
+    modules: str = option("off", "output of any other modules, by their names", pattern=True)
+    budget_bytes: int = option(
+        0, "bytes of the layers' taps per rank and sampled step; 0: as the profile says", low=0
+    )
+    collections: str = option(
+        "", "groups of taps with a cadence of their own: name=regex over tap names@level;..."
+    )
+
+
+_SWITCH: Final = ("auto", "on", "off")
+
+
+@dataclass(frozen=True, slots=True)
+class ProbesSettings:
+    """What is captured besides taps; auto: as the profile says."""
+
+    attention: str = option("auto", "entropy of every attention head", choices=_SWITCH)
+    router: str = option("auto", "load of every expert of a mixture", choices=_SWITCH)
+    gradients: str = option("auto", "gradient norms of every block", choices=_SWITCH)
+    head: str = option("auto", "geometry of the output head", choices=_SWITCH)
+    weights: str = option("auto", "updates of the weights", choices=_SWITCH)
+    joint: str = option("auto", "joint moments of up to 8 taps", choices=_SWITCH)
+    runs: str = option("auto", "runs of 128 neighbouring tokens", choices=_SWITCH)
+    activation: str = option(
+        "auto", "inputs and outputs of the activation function", choices=_SWITCH
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +118,34 @@ class BuffersSettings:
 
     slots: int = option(4, "sampled steps that may be on their way at once", low=1, high=64)
     queue_bytes: int = option(33554432, "bytes that may wait for the publisher", low=65536)
+
+
+@dataclass(frozen=True, slots=True)
+class GovernorSettings:
+    """How much of the step time the agent may take; it samples fewer steps to stay below."""
+
+    enabled: bool = option(True, "sample fewer steps when the agent costs too much")
+    target_ratio: float = option(0.005, "share of step time aimed at", low=1e-5, high=0.5)
+    hard_ratio: float = option(0.01, "share at which sampling stops at once", low=1e-5, high=1)
+    level_high: int = option(12, "coarsest level chosen", low=0, high=20)
+    calm_samples: int = option(20, "samples below half the target that lower the level", low=1)
+
+
+@dataclass(frozen=True, slots=True)
+class ScalarsSettings:
+    """Scalars that the run logs."""
+
+    delta: float = option(
+        0.0, "relative change below which a number is not sent again in its window", low=0, high=1
+    )
+    framework: bool = option(True, "send DeepSpeed's monitor events too, such as its learning rate")
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigSettings:
+    """References and choice of taps that come through the topic `config`."""
+
+    enabled: bool = option(False, "read the topic config")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,13 +181,21 @@ class Settings:
     run: str | None = option(None, "name of the run; None: agreed among the ranks")
     attempt: int | None = option(None, "number that grows with restarts; None: agreed", low=0)
     transport: str = option("kafka", "how records leave", choices=TRANSPORTS)
+    publisher: str = option(
+        "thread", "who sends: a thread, or a process beside", choices=PUBLISHERS
+    )
     kafka: KafkaSettings = dataclasses.field(default_factory=KafkaSettings)
     file: FileSettings = dataclasses.field(default_factory=FileSettings)
     sampling: SamplingSettings = dataclasses.field(default_factory=SamplingSettings)
+    profile: str = option("standard", "how much is captured", choices=("light", "standard", "deep"))
     units: UnitsSettings = dataclasses.field(default_factory=UnitsSettings)
     taps: TapsSettings = dataclasses.field(default_factory=TapsSettings)
+    probes: ProbesSettings = dataclasses.field(default_factory=ProbesSettings)
     tokens: TokensSettings = dataclasses.field(default_factory=TokensSettings)
     buffers: BuffersSettings = dataclasses.field(default_factory=BuffersSettings)
+    governor: GovernorSettings = dataclasses.field(default_factory=GovernorSettings)
+    scalars: ScalarsSettings = dataclasses.field(default_factory=ScalarsSettings)
+    config: ConfigSettings = dataclasses.field(default_factory=ConfigSettings)
     events: EventsSettings = dataclasses.field(default_factory=EventsSettings)
     control: ControlSettings = dataclasses.field(default_factory=ControlSettings)
     heartbeat_s: float = option(5.0, "seconds between heartbeats", low=0.05, high=3600)
@@ -132,6 +205,11 @@ class Settings:
     def interval(self) -> int:
         """Steps between two sampled steps."""
         return 1 << self.sampling.base_level
+
+    @property
+    def span(self) -> int:
+        """Steps in a window."""
+        return self.sampling.width << self.sampling.base_level
 
 
 def options(

@@ -78,13 +78,33 @@ def sketch_block(
     torch.index_select(projected, 0, index, out=views[f"{tap}:rows"][: index.shape[0]])
 
 
-def sketch_act(rows: torch.Tensor, index: torch.Tensor, views: Views, tap: str) -> None:
+def add_partial_regions(layout: Layout, tap: str, rows: int, dim: int) -> None:
+    """Reserve what `sketch_partial` writes."""
+    layout.add(f"{tap}:rows", torch.float32, rows, dim)
+
+
+def sketch_partial(
+    rows: torch.Tensor, matrix: torch.Tensor, index: torch.Tensor, views: Views, tap: str
+) -> None:
+    """Write this rank's part of the projected sampled rows of a column-parallel tap.
+
+    `rows` (N, c) are c of the d columns and `matrix` (c, r) their rows of R; x R is the sum of the parts of all ranks.
+    Products such as y y^T have to wait for that sum, so nothing else is written.
+    """
+    x = rows.index_select(0, index).float()
+    torch.mm(x, matrix, out=views[f"{tap}:rows"][: index.shape[0]])
+
+
+def sketch_act(
+    rows: torch.Tensor, index: torch.Tensor, views: Views, tap: str, width: int = 0
+) -> None:
     """Write the signed histogram of elements of the sampled rows of `rows` (N, d).
 
     The rows with the smallest keys, as many as `ACT_ELEMENTS` allows: a smaller sample of the same kind. Counting is
-    what costs here, about 12 ns an element on a CPU, and a window gathers many steps.
+    what costs here, about 12 ns an element on a CPU, and a window gathers many steps. `width` is d where the rank has
+    only some of the columns, so that all ranks take the same rows.
     """
-    x = rows.index_select(0, index[: max(ACT_ELEMENTS // rows.shape[1], 1)]).float()
+    x = rows.index_select(0, index[: max(ACT_ELEMENTS // (width or rows.shape[1]), 1)]).float()
     magnitude = x.abs()
     # In place where possible: on a CPU, fresh pages cost more than the arithmetic. A comparison
     # that NaN fails: isfinite is twice as slow.

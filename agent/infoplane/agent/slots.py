@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy.typing as npt
 import torch
 
+from infoplane.agent.copies import HostCopy, PinnedCopy, SharedMemory
 from infoplane.agent.layout import Layout
 
 
@@ -24,6 +26,7 @@ class Capture:
         widths: full width of every tap that fired, by tap name.
         columns: token columns that were written.
         vocabulary: width of the logits, 0 = not seen.
+        notes: what probes know about the step on the host, by name of the probe.
     """
 
     step: int
@@ -32,6 +35,7 @@ class Capture:
     widths: dict[str, int]
     columns: list[str]
     vocabulary: int
+    notes: dict[str, Any] = field(default_factory=dict)
 
 
 class Slot:
@@ -43,34 +47,30 @@ class Slot:
         capture: what was captured; replaced at every use.
     """
 
-    def __init__(self, layout: Layout, device: torch.device) -> None:
-        self._flat = torch.zeros(layout.nbytes, dtype=torch.uint8, device=device)
-        self._is_cuda = device.type == "cuda"
-        self._copy = (
-            torch.zeros(layout.nbytes, dtype=torch.uint8, pin_memory=True)
-            if self._is_cuda
-            else self._flat
-        )
-        self._event: Any = torch.cuda.Event() if self._is_cuda else None  # type: ignore[no-untyped-call]
-        self.device = layout.tensors(self._flat)
-        self.host: dict[str, npt.NDArray[Any]] = layout.arrays(self._copy.numpy())
+    def __init__(
+        self,
+        layout: Layout,
+        device: torch.device,
+        make_copy: Callable[[torch.Tensor], HostCopy] | None = None,
+    ) -> None:
+        flat = torch.zeros(layout.nbytes, dtype=torch.uint8, device=device)
+        self._copy = (make_copy or _copies_of(device))(flat)
+        self.device = layout.tensors(flat)
+        self.host: dict[str, npt.NDArray[Any]] = layout.arrays(self._copy.array)
         self.nbytes = layout.nbytes
         self.capture = Capture(0, 0, 0, {}, [], 0)
 
     def start_copy(self) -> None:
-        """Begin the copy to the host; returns at once. Not verified on a GPU."""
-        if self._is_cuda:
-            self._copy.copy_(self._flat, non_blocking=True)
-            self._event.record()
+        """Begin the copy to the host; returns at once."""
+        self._copy.start()
 
     def is_copied(self) -> bool:
         """Return whether `host` may be read; never waits."""
-        return self._event is None or bool(self._event.query())
+        return self._copy.is_done()
 
     def wait(self) -> None:
         """Wait for the copy: at the end of the run only."""
-        if self._event is not None:
-            self._event.synchronize()
+        self._copy.wait()
 
 
 class Loan:
@@ -98,11 +98,19 @@ class SlotRing:
         layout: regions of a slot.
         count: slots; host and device memory is count layout.nbytes each.
         device: where the taps' tensors are.
+        make_copy: makes the host's side of a buffer; by the device if not given.
     """
 
-    def __init__(self, layout: Layout, count: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        count: int,
+        device: torch.device,
+        make_copy: Callable[[torch.Tensor], HostCopy] | None = None,
+    ) -> None:
         self.nbytes = count * layout.nbytes
-        self._free = deque(Slot(layout, device) for _ in range(count))
+        make = make_copy or _copies_of(device)
+        self._free = deque(Slot(layout, device, make) for _ in range(count))
 
     def take(self) -> Slot | None:
         """Return a free slot, or None: the newest step is dropped then, nobody waits."""
@@ -114,3 +122,10 @@ class SlotRing:
     def put(self, slot: Slot) -> None:
         """Give a slot back; any thread."""
         self._free.append(slot)
+
+
+def _copies_of(device: torch.device) -> Callable[[torch.Tensor], HostCopy]:
+    if device.type != "cuda":
+        return SharedMemory
+    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    return lambda flat: PinnedCopy(flat, stream)

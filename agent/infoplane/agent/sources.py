@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from infoplane.agent.options import parse, section_of
 from infoplane.agent.settings import ENVIRONMENT_PREFIX, Settings, environment_name, options
+from infoplane.agent.tap_collections import parse_collections
 from infoplane.wire import ConfigurationError
 from infoplane.wire.topics import Names, check_run_name
 
@@ -91,6 +92,7 @@ def _check_names(parsed: Mapping[str, Any]) -> None:
         check_run_name(parsed["run"])
     if "kafka.topic_prefix" in parsed:
         Names(parsed["kafka.topic_prefix"])
+    parse_collections(parsed.get("taps.collections", ""))
     version = parsed.get("kafka.api_version", "auto")
     if version != "auto" and not re.fullmatch(r"\d+(\.\d+){1,2}", version):
         raise ConfigurationError("kafka.api_version", version, "major.minor, or auto")

@@ -1,33 +1,27 @@
-"""Discovery: where a model is tapped, and what could not be.
+"""Taps: places in a model that are watched, and the blocks that they belong to.
 
-blocks       the longest ModuleList (or Sequential) whose children are all of one class
-NN/block     output of block NN
+NN/block     output of block NN: the residual stream
 NN/act       output of the activation function inside block NN
+NN/attn      output of the attention of block NN, after its last projection; NN/mlp the same of the MLP
+NN/norm1     output of the first norm inside block NN, NN/norm2 of the second
+NN/...       output of another module inside block NN, by its name there
 embed        input of block 0
 final_norm   output of the norm outside the blocks
+logits       output of the head
+
+Blocks are the longest ModuleList (or Sequential) whose children are all of one class.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from torch import nn
 
-from infoplane.agent.settings import TapsSettings
-
-Kind = Literal["block", "act"]
-_ACTIVATIONS: Final = (
-    nn.GELU, nn.ReLU, nn.ReLU6, nn.SiLU, nn.Tanh, nn.ELU, nn.Mish, nn.LeakyReLU, nn.Hardswish,
-)  # fmt: skip
-_ACT_NAMES: Final = frozenset({"act", "act_fn", "activation", "activation_fn"})
-# Most specific first: a bare "norm" may also be an input norm.
-_NORM_NAMES: Final = (
-    r"ln_f|norm_f|final_layer_norm|final_layernorm|final_norm|norm_final",
-    r"(.*\.)?model\.norm|ln_post|norm|layer_norm|ln",
-)
+Kind = Literal["block", "act", "rows"]
+_COLUMN_PARALLEL: Final = frozenset({"LinearLayer", "ColumnParallelLinear"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +31,12 @@ class Tap:
     Attributes:
         name: `07/block`, `07/act`, `embed` or `final_norm`.
         module: the module that is hooked.
-        kind: which sketch it gets.
+        kind: which sketch it gets; rows: its sampled rows only.
         is_input: the module's input is tapped, not its output.
-        layer: index of the layer; -1 for `embed`, number of layers for `final_norm`.
+        layer: index of the layer; -1 for what is before the blocks, number of layers for what is after them.
+        is_sharded: each rank of the tensor-parallel group sees columns of its own.
+        collection: the group of taps that it travels with; empty: that of its layers.
+        level: sampled every 2^level-th step at most.
     """
 
     name: str
@@ -47,41 +44,104 @@ class Tap:
     kind: Kind
     is_input: bool
     layer: int
+    is_sharded: bool = False
+    collection: str = ""
+    level: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One block: its number in the whole model, its name under the root, and the module."""
+
+    index: int
+    name: str
+    module: nn.Module
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """The blocks of a model, as far as they are on this rank.
+
+    Attributes:
+        total: blocks of the whole model.
+        stages: the blocks of every pipeline stage; one stage without pipeline parallelism.
+        stage: number of this rank's stage.
+    """
+
+    blocks: tuple[Block, ...]
+    total: int
+    stages: tuple[range, ...]
+    stage: int = 0
+
+    @property
+    def is_first(self) -> bool:
+        """Whether the embeddings are on this rank."""
+        return self.stage == 0
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the final norm and the head are on this rank."""
+        return self.stage == len(self.stages) - 1
+
+    @property
+    def digits(self) -> int:
+        """Digits of a layer in a tap's name, so that names sort."""
+        return max(2, len(str(self.total - 1)))
+
+    def site(self, index: int, name: str) -> str:
+        """Return the tap name of a site of block `index`."""
+        return f"{index:0{self.digits}}/{name}"
+
+    def unit(self, name: str, stage: int | None = None) -> str:
+        """Return the name of a stage's unit: a stage's ranks send for themselves."""
+        layers = self.stages[self.stage if stage is None else stage]
+        if len(self.stages) == 1:
+            return name
+        return f"{name}/{layers.start:0{self.digits}}-{max(layers.stop - 1, 0):0{self.digits}}"
 
 
 @dataclass(slots=True)
 class Discovery:
-    """The taps of a model and the reasons for those that are missing."""
+    """The taps of a model and the reasons for those that are missing.
 
-    num_layers: int = 0
+    Attributes:
+        inputs: outputs of blocks on the stage before, seen as the input of this stage's first block; sent as
+            duplicates.
+        missing: site -> why it is not tapped, or not in every layer.
+        family: how the modules inside the blocks are called, for people.
+        layers: layers of the whole model that are tapped where a profile decides; None: all.
+    """
+
+    stack: Stack = field(default_factory=lambda: Stack((), 0, (range(0),)))
     taps: list[Tap] = field(default_factory=list)
+    inputs: list[Tap] = field(default_factory=list)
     missing: dict[str, str] = field(default_factory=dict)
+    family: str = ""
+    layers: tuple[int, ...] | None = None
 
     def table(self) -> str:
         """Return one line per site: what is tapped, and what is not and why."""
-        sites = {"embed": 0, "block": 0, "act": 0, "final_norm": 0}
-        for tap in self.taps:
-            sites[tap.name.rsplit("/", maxsplit=1)[-1]] += 1
-        lines = [f"  {site:<10} {count} tapped" for site, count in sites.items() if count]
+        sites = Counter(tap.name.partition("/")[2] or tap.name for tap in self.taps)
+        lines = (
+            [f"  {'blocks':<10} {self.stack.total}, named as in {self.family}"]
+            if self.family
+            else []
+        )
+        lines += [f"  {site:<10} {count} tapped" for site, count in sites.items()]
         lines += [f"  {site:<10} not tapped: {reason}" for site, reason in self.missing.items()]
         return "\n".join(lines)
 
 
-def discover(root: nn.Module, settings: TapsSettings) -> Discovery:
-    """Return the taps of `root`; never raises for a model it does not understand."""
-    found = Discovery()
-    prefix, blocks = _longest_list(root)
-    found.num_layers = len(blocks)
-    if not blocks:
-        reason = "no ModuleList or Sequential whose children share one class"
-        found.missing = dict.fromkeys(("embed", "block", "act", "final_norm"), reason)
-        return found
-    digits = max(2, len(str(len(blocks) - 1)))
-    _add_embed(found, prefix, blocks[0], settings.embed)
-    _add_blocks(found, prefix, blocks, digits, settings.block)
-    _add_activations(found, prefix, blocks, digits, settings.act)
-    _add_final_norm(found, root, prefix, settings.final_norm)
-    return found
+def find_stack(root: nn.Module) -> Stack:
+    """Return the blocks of a model that is whole on this rank."""
+    prefix, modules = _longest_list(root)
+    blocks = tuple(Block(i, join(prefix, str(i)), block) for i, block in enumerate(modules))
+    return Stack(blocks, len(blocks), (range(len(blocks)),))
+
+
+def is_column_parallel(module: nn.Module) -> bool:
+    """Whether the module's output holds only this rank's columns (DeepSpeed AutoTP and Megatron)."""
+    return any(kind.__name__ in _COLUMN_PARALLEL for kind in type(module).__mro__)
 
 
 def _longest_list(root: nn.Module) -> tuple[str, list[nn.Module]]:
@@ -105,75 +165,6 @@ def _is_uniform(module: nn.Module) -> bool:
     return isinstance(module, nn.ModuleList) or any(children[0].children())
 
 
-def _add_embed(found: Discovery, prefix: str, block: nn.Module, choice: str) -> None:
-    if _chosen(choice, _join(prefix, "0")):
-        found.taps.append(Tap("embed", block, "block", True, -1))
-    else:
-        found.missing["embed"] = "off in the settings"
-
-
-def _add_blocks(
-    found: Discovery, prefix: str, blocks: list[nn.Module], digits: int, choice: str
-) -> None:
-    for layer, block in enumerate(blocks):
-        if _chosen(choice, _join(prefix, str(layer))):
-            found.taps.append(Tap(f"{layer:0{digits}}/block", block, "block", False, layer))
-    if not any(tap.kind == "block" and not tap.is_input for tap in found.taps):
-        found.missing["block"] = "off in the settings"
-
-
-def _add_activations(
-    found: Discovery, prefix: str, blocks: list[nn.Module], digits: int, choice: str
-) -> None:
-    taken: set[int] = set()
-    without = 0
-    for layer, block in enumerate(blocks):
-        match = next(_activations(block), None)
-        if match is None or id(match[1]) in taken:
-            without += 1
-            continue
-        name, module = match
-        if _chosen(choice, _join(prefix, str(layer), name)):
-            taken.add(id(module))
-            found.taps.append(Tap(f"{layer:0{digits}}/act", module, "act", False, layer))
-    if without:
-        found.missing["act"] = (
-            f"{without} of {len(blocks)} blocks have no activation module of their own "
-            "(a function such as F.gelu cannot be hooked)"
-        )
-    elif not taken:
-        found.missing["act"] = "off in the settings"
-
-
-def _activations(block: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    for name, module in block.named_modules():
-        last = name.rsplit(".", maxsplit=1)[-1]
-        if isinstance(module, _ACTIVATIONS) or (last in _ACT_NAMES and not any(module.children())):
-            yield name, module
-
-
-def _add_final_norm(found: Discovery, root: nn.Module, prefix: str, choice: str) -> None:
-    if choice == "off":
-        found.missing["final_norm"] = "off in the settings"
-        return
-    # The model that holds the blocks comes first, so that another tower's norm is not taken.
-    outside = [
-        (name, module) for name, module in root.named_modules()
-        if name and not f"{name}.".startswith(f"{prefix}.") and not any(module.children())
-    ]  # fmt: skip
-    patterns = _NORM_NAMES if choice == "on" else (choice,)
-    for pattern in patterns:
-        for name, module in reversed(outside):
-            last = name.rsplit(".", maxsplit=1)[-1]
-            if re.fullmatch(pattern, last) or re.fullmatch(pattern, name):
-                found.taps.append(Tap("final_norm", module, "block", False, found.num_layers))
-                return
-    found.missing["final_norm"] = "no module named like a final norm outside the blocks"
-
-
-def _chosen(choice: str, name: str) -> bool:
-    return choice == "on" or (choice != "off" and re.search(choice, name) is not None)
-
-
-def _join(*parts: str) -> str:
+def join(*parts: str) -> str:
+    """Return a module's name from its parts."""
     return ".".join(part for part in parts if part)

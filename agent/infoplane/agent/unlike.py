@@ -19,7 +19,8 @@ from infoplane.agent.settings import Settings, options
 
 # Must be equal, or windows mix what does not belong together or never meet. No secrets among them.
 SHARED: Final = (
-    "transport", "kafka.bootstrap_servers", "kafka.topic_prefix", "sampling", "units", "taps", "tokens", "events",
+    "transport", "kafka.bootstrap_servers", "kafka.topic_prefix", "sampling", "profile", "units", "taps", "probes",
+    "tokens", "events", "config",
 )  # fmt: skip
 _PATIENCE_S: Final = 60.0
 _POLL_S: Final = 0.1

@@ -61,6 +61,7 @@ class Kind(IntEnum):
     EVENT_BATCH = 7
     SIGNED_COMMAND = 8
     AUDIT_ENTRY = 9
+    AGENT_CONFIG = 10
 
 
 _TYPES: Final[dict[Kind, type[Message]]] = {
@@ -73,6 +74,7 @@ _TYPES: Final[dict[Kind, type[Message]]] = {
     Kind.EVENT_BATCH: pb.EventBatch,
     Kind.SIGNED_COMMAND: pb.SignedCommand,
     Kind.AUDIT_ENTRY: pb.AuditEntry,
+    Kind.AGENT_CONFIG: pb.AgentConfig,
 }
 _KINDS: Final[dict[type[Message], Kind]] = {cls: kind for kind, cls in _TYPES.items()}
 

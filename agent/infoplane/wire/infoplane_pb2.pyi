@@ -17,6 +17,13 @@ class DType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     UINT64: _ClassVar[DType]
     UINT8: _ClassVar[DType]
 
+class Merge(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    MERGE_UNSPECIFIED: _ClassVar[Merge]
+    ADD: _ClassVar[Merge]
+    MAXIMUM: _ClassVar[Merge]
+    MINIMUM: _ClassVar[Merge]
+
 class PaneKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     PANE_UNSPECIFIED: _ClassVar[PaneKind]
@@ -31,6 +38,10 @@ INT32: DType
 INT64: DType
 UINT64: DType
 UINT8: DType
+MERGE_UNSPECIFIED: Merge
+ADD: Merge
+MAXIMUM: Merge
+MINIMUM: Merge
 PANE_UNSPECIFIED: PaneKind
 EARLY: PaneKind
 FINAL: PaneKind
@@ -75,18 +86,20 @@ class Coordinates(_message.Message):
     def __init__(self, rank: _Optional[int] = ..., world: _Optional[int] = ..., dp: _Optional[int] = ..., dp_size: _Optional[int] = ..., tp: _Optional[int] = ..., tp_size: _Optional[int] = ..., pp: _Optional[int] = ..., pp_size: _Optional[int] = ..., sp: _Optional[int] = ..., sp_size: _Optional[int] = ..., ep: _Optional[int] = ..., ep_size: _Optional[int] = ...) -> None: ...
 
 class Sender(_message.Message):
-    __slots__ = ("index", "count", "first_step", "level", "level_since")
+    __slots__ = ("index", "count", "first_step", "level", "level_since", "unit_level")
     INDEX_FIELD_NUMBER: _ClassVar[int]
     COUNT_FIELD_NUMBER: _ClassVar[int]
     FIRST_STEP_FIELD_NUMBER: _ClassVar[int]
     LEVEL_FIELD_NUMBER: _ClassVar[int]
     LEVEL_SINCE_FIELD_NUMBER: _ClassVar[int]
+    UNIT_LEVEL_FIELD_NUMBER: _ClassVar[int]
     index: int
     count: int
     first_step: int
     level: int
     level_since: int
-    def __init__(self, index: _Optional[int] = ..., count: _Optional[int] = ..., first_step: _Optional[int] = ..., level: _Optional[int] = ..., level_since: _Optional[int] = ...) -> None: ...
+    unit_level: int
+    def __init__(self, index: _Optional[int] = ..., count: _Optional[int] = ..., first_step: _Optional[int] = ..., level: _Optional[int] = ..., level_since: _Optional[int] = ..., unit_level: _Optional[int] = ...) -> None: ...
 
 class WindowRule(_message.Message):
     __slots__ = ("base_level", "width")
@@ -97,7 +110,7 @@ class WindowRule(_message.Message):
     def __init__(self, base_level: _Optional[int] = ..., width: _Optional[int] = ...) -> None: ...
 
 class Sampling(_message.Message):
-    __slots__ = ("projection_version", "projection_seed", "projection_dim", "key_version", "key_seed", "rows_per_step", "rows_per_window")
+    __slots__ = ("projection_version", "projection_seed", "projection_dim", "key_version", "key_seed", "rows_per_step", "rows_per_window", "novel_rows")
     PROJECTION_VERSION_FIELD_NUMBER: _ClassVar[int]
     PROJECTION_SEED_FIELD_NUMBER: _ClassVar[int]
     PROJECTION_DIM_FIELD_NUMBER: _ClassVar[int]
@@ -105,6 +118,7 @@ class Sampling(_message.Message):
     KEY_SEED_FIELD_NUMBER: _ClassVar[int]
     ROWS_PER_STEP_FIELD_NUMBER: _ClassVar[int]
     ROWS_PER_WINDOW_FIELD_NUMBER: _ClassVar[int]
+    NOVEL_ROWS_FIELD_NUMBER: _ClassVar[int]
     projection_version: int
     projection_seed: int
     projection_dim: int
@@ -112,7 +126,8 @@ class Sampling(_message.Message):
     key_seed: int
     rows_per_step: int
     rows_per_window: int
-    def __init__(self, projection_version: _Optional[int] = ..., projection_seed: _Optional[int] = ..., projection_dim: _Optional[int] = ..., key_version: _Optional[int] = ..., key_seed: _Optional[int] = ..., rows_per_step: _Optional[int] = ..., rows_per_window: _Optional[int] = ...) -> None: ...
+    novel_rows: int
+    def __init__(self, projection_version: _Optional[int] = ..., projection_seed: _Optional[int] = ..., projection_dim: _Optional[int] = ..., key_version: _Optional[int] = ..., key_seed: _Optional[int] = ..., rows_per_step: _Optional[int] = ..., rows_per_window: _Optional[int] = ..., novel_rows: _Optional[int] = ...) -> None: ...
 
 class Record(_message.Message):
     __slots__ = ("run", "attempt", "unit", "seq", "step", "coordinates", "sender", "rule", "units", "time_ms", "sketch", "tokens", "scalars", "agent", "heartbeat", "bye")
@@ -151,19 +166,33 @@ class Record(_message.Message):
     def __init__(self, run: _Optional[str] = ..., attempt: _Optional[int] = ..., unit: _Optional[str] = ..., seq: _Optional[int] = ..., step: _Optional[int] = ..., coordinates: _Optional[_Union[Coordinates, _Mapping]] = ..., sender: _Optional[_Union[Sender, _Mapping]] = ..., rule: _Optional[_Union[WindowRule, _Mapping]] = ..., units: _Optional[_Iterable[str]] = ..., time_ms: _Optional[int] = ..., sketch: _Optional[_Union[Sketch, _Mapping]] = ..., tokens: _Optional[_Union[Tokens, _Mapping]] = ..., scalars: _Optional[_Union[Scalars, _Mapping]] = ..., agent: _Optional[_Union[AgentStats, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., bye: _Optional[_Union[Bye, _Mapping]] = ...) -> None: ...
 
 class Sketch(_message.Message):
-    __slots__ = ("sampling", "rows_total", "row_keys", "taps")
+    __slots__ = ("sampling", "rows_total", "row_keys", "taps", "inclusion", "reference")
     SAMPLING_FIELD_NUMBER: _ClassVar[int]
     ROWS_TOTAL_FIELD_NUMBER: _ClassVar[int]
     ROW_KEYS_FIELD_NUMBER: _ClassVar[int]
     TAPS_FIELD_NUMBER: _ClassVar[int]
+    INCLUSION_FIELD_NUMBER: _ClassVar[int]
+    REFERENCE_FIELD_NUMBER: _ClassVar[int]
     sampling: Sampling
     rows_total: int
     row_keys: Tensor
     taps: _containers.RepeatedCompositeFieldContainer[TapSketch]
-    def __init__(self, sampling: _Optional[_Union[Sampling, _Mapping]] = ..., rows_total: _Optional[int] = ..., row_keys: _Optional[_Union[Tensor, _Mapping]] = ..., taps: _Optional[_Iterable[_Union[TapSketch, _Mapping]]] = ...) -> None: ...
+    inclusion: Tensor
+    reference: int
+    def __init__(self, sampling: _Optional[_Union[Sampling, _Mapping]] = ..., rows_total: _Optional[int] = ..., row_keys: _Optional[_Union[Tensor, _Mapping]] = ..., taps: _Optional[_Iterable[_Union[TapSketch, _Mapping]]] = ..., inclusion: _Optional[_Union[Tensor, _Mapping]] = ..., reference: _Optional[int] = ...) -> None: ...
+
+class Summary(_message.Message):
+    __slots__ = ("name", "merge", "values")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    MERGE_FIELD_NUMBER: _ClassVar[int]
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    merge: Merge
+    values: Tensor
+    def __init__(self, name: _Optional[str] = ..., merge: _Optional[_Union[Merge, str]] = ..., values: _Optional[_Union[Tensor, _Mapping]] = ...) -> None: ...
 
 class TapSketch(_message.Message):
-    __slots__ = ("tap", "duplicate", "width", "moments", "norms", "norm_histogram", "rows", "elements")
+    __slots__ = ("tap", "duplicate", "width", "moments", "norms", "norm_histogram", "rows", "elements", "summaries")
     TAP_FIELD_NUMBER: _ClassVar[int]
     DUPLICATE_FIELD_NUMBER: _ClassVar[int]
     WIDTH_FIELD_NUMBER: _ClassVar[int]
@@ -172,6 +201,7 @@ class TapSketch(_message.Message):
     NORM_HISTOGRAM_FIELD_NUMBER: _ClassVar[int]
     ROWS_FIELD_NUMBER: _ClassVar[int]
     ELEMENTS_FIELD_NUMBER: _ClassVar[int]
+    SUMMARIES_FIELD_NUMBER: _ClassVar[int]
     tap: str
     duplicate: bool
     width: int
@@ -180,7 +210,8 @@ class TapSketch(_message.Message):
     norm_histogram: Histogram
     rows: Rows
     elements: Histogram
-    def __init__(self, tap: _Optional[str] = ..., duplicate: bool = ..., width: _Optional[int] = ..., moments: _Optional[_Union[Moments, _Mapping]] = ..., norms: _Optional[_Union[Norms, _Mapping]] = ..., norm_histogram: _Optional[_Union[Histogram, _Mapping]] = ..., rows: _Optional[_Union[Rows, _Mapping]] = ..., elements: _Optional[_Union[Histogram, _Mapping]] = ...) -> None: ...
+    summaries: _containers.RepeatedCompositeFieldContainer[Summary]
+    def __init__(self, tap: _Optional[str] = ..., duplicate: bool = ..., width: _Optional[int] = ..., moments: _Optional[_Union[Moments, _Mapping]] = ..., norms: _Optional[_Union[Norms, _Mapping]] = ..., norm_histogram: _Optional[_Union[Histogram, _Mapping]] = ..., rows: _Optional[_Union[Rows, _Mapping]] = ..., elements: _Optional[_Union[Histogram, _Mapping]] = ..., summaries: _Optional[_Iterable[_Union[Summary, _Mapping]]] = ...) -> None: ...
 
 class Moments(_message.Message):
     __slots__ = ("n", "total", "outer")
@@ -207,22 +238,32 @@ class Norms(_message.Message):
     def __init__(self, n: _Optional[float] = ..., sum_square: _Optional[float] = ..., sum_fourth: _Optional[float] = ..., maximum: _Optional[float] = ..., nonfinite: _Optional[int] = ...) -> None: ...
 
 class Histogram(_message.Message):
-    __slots__ = ("is_signed", "counts", "nonfinite")
+    __slots__ = ("is_signed", "counts", "nonfinite", "first", "size")
     IS_SIGNED_FIELD_NUMBER: _ClassVar[int]
     COUNTS_FIELD_NUMBER: _ClassVar[int]
     NONFINITE_FIELD_NUMBER: _ClassVar[int]
+    FIRST_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
     is_signed: bool
     counts: Tensor
     nonfinite: int
-    def __init__(self, is_signed: bool = ..., counts: _Optional[_Union[Tensor, _Mapping]] = ..., nonfinite: _Optional[int] = ...) -> None: ...
+    first: int
+    size: int
+    def __init__(self, is_signed: bool = ..., counts: _Optional[_Union[Tensor, _Mapping]] = ..., nonfinite: _Optional[int] = ..., first: _Optional[int] = ..., size: _Optional[int] = ...) -> None: ...
 
 class Rows(_message.Message):
-    __slots__ = ("scaled", "scale")
+    __slots__ = ("scaled", "scale", "parts", "partial", "seen")
     SCALED_FIELD_NUMBER: _ClassVar[int]
     SCALE_FIELD_NUMBER: _ClassVar[int]
+    PARTS_FIELD_NUMBER: _ClassVar[int]
+    PARTIAL_FIELD_NUMBER: _ClassVar[int]
+    SEEN_FIELD_NUMBER: _ClassVar[int]
     scaled: Tensor
     scale: Tensor
-    def __init__(self, scaled: _Optional[_Union[Tensor, _Mapping]] = ..., scale: _Optional[_Union[Tensor, _Mapping]] = ...) -> None: ...
+    parts: int
+    partial: Tensor
+    seen: Tensor
+    def __init__(self, scaled: _Optional[_Union[Tensor, _Mapping]] = ..., scale: _Optional[_Union[Tensor, _Mapping]] = ..., parts: _Optional[int] = ..., partial: _Optional[_Union[Tensor, _Mapping]] = ..., seen: _Optional[_Union[Tensor, _Mapping]] = ...) -> None: ...
 
 class Column(_message.Message):
     __slots__ = ("name", "values")
@@ -233,20 +274,26 @@ class Column(_message.Message):
     def __init__(self, name: _Optional[str] = ..., values: _Optional[_Union[Tensor, _Mapping]] = ...) -> None: ...
 
 class Tokens(_message.Message):
-    __slots__ = ("sampling", "rows_total", "row_keys", "columns", "token_mode", "vocabulary")
+    __slots__ = ("sampling", "rows_total", "row_keys", "columns", "token_mode", "vocabulary", "parts", "seen", "inclusion")
     SAMPLING_FIELD_NUMBER: _ClassVar[int]
     ROWS_TOTAL_FIELD_NUMBER: _ClassVar[int]
     ROW_KEYS_FIELD_NUMBER: _ClassVar[int]
     COLUMNS_FIELD_NUMBER: _ClassVar[int]
     TOKEN_MODE_FIELD_NUMBER: _ClassVar[int]
     VOCABULARY_FIELD_NUMBER: _ClassVar[int]
+    PARTS_FIELD_NUMBER: _ClassVar[int]
+    SEEN_FIELD_NUMBER: _ClassVar[int]
+    INCLUSION_FIELD_NUMBER: _ClassVar[int]
     sampling: Sampling
     rows_total: int
     row_keys: Tensor
     columns: _containers.RepeatedCompositeFieldContainer[Column]
     token_mode: str
     vocabulary: int
-    def __init__(self, sampling: _Optional[_Union[Sampling, _Mapping]] = ..., rows_total: _Optional[int] = ..., row_keys: _Optional[_Union[Tensor, _Mapping]] = ..., columns: _Optional[_Iterable[_Union[Column, _Mapping]]] = ..., token_mode: _Optional[str] = ..., vocabulary: _Optional[int] = ...) -> None: ...
+    parts: int
+    seen: Tensor
+    inclusion: Tensor
+    def __init__(self, sampling: _Optional[_Union[Sampling, _Mapping]] = ..., rows_total: _Optional[int] = ..., row_keys: _Optional[_Union[Tensor, _Mapping]] = ..., columns: _Optional[_Iterable[_Union[Column, _Mapping]]] = ..., token_mode: _Optional[str] = ..., vocabulary: _Optional[int] = ..., parts: _Optional[int] = ..., seen: _Optional[_Union[Tensor, _Mapping]] = ..., inclusion: _Optional[_Union[Tensor, _Mapping]] = ...) -> None: ...
 
 class Scalar(_message.Message):
     __slots__ = ("name", "step", "value", "announced")
@@ -341,7 +388,7 @@ class Pane(_message.Message):
     def __init__(self, kind: _Optional[_Union[PaneKind, str]] = ..., index: _Optional[int] = ...) -> None: ...
 
 class WindowPane(_message.Message):
-    __slots__ = ("run", "attempt", "unit", "window", "pane", "first_step", "last_step", "expected", "present", "clock_ms", "units", "part", "parts", "rule", "sampling", "rows_total", "row_keys", "tap", "tokens", "scalars", "agent", "events")
+    __slots__ = ("run", "attempt", "unit", "window", "pane", "first_step", "last_step", "expected", "present", "clock_ms", "units", "part", "parts", "rule", "sampling", "rows_total", "row_keys", "row_inclusion", "row_uniform", "tap", "tokens", "scalars", "agent", "events", "references")
     RUN_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     UNIT_FIELD_NUMBER: _ClassVar[int]
@@ -359,11 +406,14 @@ class WindowPane(_message.Message):
     SAMPLING_FIELD_NUMBER: _ClassVar[int]
     ROWS_TOTAL_FIELD_NUMBER: _ClassVar[int]
     ROW_KEYS_FIELD_NUMBER: _ClassVar[int]
+    ROW_INCLUSION_FIELD_NUMBER: _ClassVar[int]
+    ROW_UNIFORM_FIELD_NUMBER: _ClassVar[int]
     TAP_FIELD_NUMBER: _ClassVar[int]
     TOKENS_FIELD_NUMBER: _ClassVar[int]
     SCALARS_FIELD_NUMBER: _ClassVar[int]
     AGENT_FIELD_NUMBER: _ClassVar[int]
     EVENTS_FIELD_NUMBER: _ClassVar[int]
+    REFERENCES_FIELD_NUMBER: _ClassVar[int]
     run: str
     attempt: int
     unit: str
@@ -381,12 +431,15 @@ class WindowPane(_message.Message):
     sampling: Sampling
     rows_total: int
     row_keys: Tensor
+    row_inclusion: Tensor
+    row_uniform: Tensor
     tap: TapSketch
     tokens: Tokens
     scalars: ScalarWindow
     agent: AgentStats
     events: EventTable
-    def __init__(self, run: _Optional[str] = ..., attempt: _Optional[int] = ..., unit: _Optional[str] = ..., window: _Optional[int] = ..., pane: _Optional[_Union[Pane, _Mapping]] = ..., first_step: _Optional[int] = ..., last_step: _Optional[int] = ..., expected: _Optional[int] = ..., present: _Optional[int] = ..., clock_ms: _Optional[int] = ..., units: _Optional[_Iterable[str]] = ..., part: _Optional[int] = ..., parts: _Optional[int] = ..., rule: _Optional[_Union[WindowRule, _Mapping]] = ..., sampling: _Optional[_Union[Sampling, _Mapping]] = ..., rows_total: _Optional[int] = ..., row_keys: _Optional[_Union[Tensor, _Mapping]] = ..., tap: _Optional[_Union[TapSketch, _Mapping]] = ..., tokens: _Optional[_Union[Tokens, _Mapping]] = ..., scalars: _Optional[_Union[ScalarWindow, _Mapping]] = ..., agent: _Optional[_Union[AgentStats, _Mapping]] = ..., events: _Optional[_Union[EventTable, _Mapping]] = ...) -> None: ...
+    references: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, run: _Optional[str] = ..., attempt: _Optional[int] = ..., unit: _Optional[str] = ..., window: _Optional[int] = ..., pane: _Optional[_Union[Pane, _Mapping]] = ..., first_step: _Optional[int] = ..., last_step: _Optional[int] = ..., expected: _Optional[int] = ..., present: _Optional[int] = ..., clock_ms: _Optional[int] = ..., units: _Optional[_Iterable[str]] = ..., part: _Optional[int] = ..., parts: _Optional[int] = ..., rule: _Optional[_Union[WindowRule, _Mapping]] = ..., sampling: _Optional[_Union[Sampling, _Mapping]] = ..., rows_total: _Optional[int] = ..., row_keys: _Optional[_Union[Tensor, _Mapping]] = ..., row_inclusion: _Optional[_Union[Tensor, _Mapping]] = ..., row_uniform: _Optional[_Union[Tensor, _Mapping]] = ..., tap: _Optional[_Union[TapSketch, _Mapping]] = ..., tokens: _Optional[_Union[Tokens, _Mapping]] = ..., scalars: _Optional[_Union[ScalarWindow, _Mapping]] = ..., agent: _Optional[_Union[AgentStats, _Mapping]] = ..., events: _Optional[_Union[EventTable, _Mapping]] = ..., references: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class ScalarSum(_message.Message):
     __slots__ = ("name", "n", "total", "square", "minimum", "maximum", "nonfinite", "announced")
@@ -633,3 +686,31 @@ class AuditEntry(_message.Message):
     clock_ms: int
     details: _containers.RepeatedCompositeFieldContainer[Parameter]
     def __init__(self, run: _Optional[str] = ..., attempt: _Optional[int] = ..., id: _Optional[str] = ..., stage: _Optional[str] = ..., actor: _Optional[str] = ..., mode: _Optional[str] = ..., action: _Optional[str] = ..., value: _Optional[float] = ..., rule: _Optional[str] = ..., reason: _Optional[str] = ..., rank: _Optional[int] = ..., step: _Optional[int] = ..., window: _Optional[int] = ..., clock_ms: _Optional[int] = ..., details: _Optional[_Iterable[_Union[Parameter, _Mapping]]] = ...) -> None: ...
+
+class Reference(_message.Message):
+    __slots__ = ("sampling", "scoring_tap", "width", "rows")
+    SAMPLING_FIELD_NUMBER: _ClassVar[int]
+    SCORING_TAP_FIELD_NUMBER: _ClassVar[int]
+    WIDTH_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    sampling: Sampling
+    scoring_tap: str
+    width: int
+    rows: Tensor
+    def __init__(self, sampling: _Optional[_Union[Sampling, _Mapping]] = ..., scoring_tap: _Optional[str] = ..., width: _Optional[int] = ..., rows: _Optional[_Union[Tensor, _Mapping]] = ...) -> None: ...
+
+class AgentConfig(_message.Message):
+    __slots__ = ("run", "version", "from_step", "created_ms", "reference", "taps_off")
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    FROM_STEP_FIELD_NUMBER: _ClassVar[int]
+    CREATED_MS_FIELD_NUMBER: _ClassVar[int]
+    REFERENCE_FIELD_NUMBER: _ClassVar[int]
+    TAPS_OFF_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    version: int
+    from_step: int
+    created_ms: int
+    reference: Reference
+    taps_off: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, run: _Optional[str] = ..., version: _Optional[int] = ..., from_step: _Optional[int] = ..., created_ms: _Optional[int] = ..., reference: _Optional[_Union[Reference, _Mapping]] = ..., taps_off: _Optional[_Iterable[str]] = ...) -> None: ...

@@ -40,6 +40,7 @@ DEAD: Final = Topic("dead", False, 1, 72, "what could not be read, with the reas
 # One partition each: commands and their fate are few, and their order over all runs is part of the story.
 CONTROL: Final = Topic("control", False, 1, 24, "signed commands to training jobs")
 AUDIT: Final = Topic("audit", False, 1, 2160, "what was proposed, sent, refused and applied")
+CONFIG: Final = Topic("config", True, 1, 168, "references and choice of taps, read by agents")
 
 TOPICS: Final = (
     RECORDS,
@@ -52,6 +53,7 @@ TOPICS: Final = (
     DEAD,
     CONTROL,
     AUDIT,
+    CONFIG,
 )
 
 
@@ -94,7 +96,7 @@ def record_key(run: str, unit: str) -> bytes:
 
 
 def run_key(run: str) -> bytes:
-    """Key of `windows`, `results`, `verdicts`, `control` and `audit`: all of one run share a partition."""
+    """Key of `windows`, `results`, `verdicts`, `control`, `audit` and `config`: all of one run share a partition."""
     return run.encode()
 
 

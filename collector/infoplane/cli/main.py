@@ -16,6 +16,7 @@ from infoplane.cli.commands.estimate import estimate
 from infoplane.cli.commands.exporter import exporter
 from infoplane.cli.commands.local import local
 from infoplane.cli.commands.replay import replay
+from infoplane.cli.commands.run import run
 from infoplane.cli.exits import run_within
 
 app = typer.Typer(
@@ -28,6 +29,8 @@ app = typer.Typer(
 )
 for command in (demo, local, collector, exporter, controller, estimate, replay, doctor):
     app.command()(command)
+# What follows the first word that is no flag belongs to the command that is started.
+app.command(context_settings={"allow_interspersed_args": False})(run)
 for group in (metrics, topics, config, dashboards, interventions):
     app.add_typer(group.app)
 

@@ -17,6 +17,7 @@ from infoplane.wire.errors import TransportError
 from infoplane.wire.log import LogEntry
 from infoplane.wire.topics import (
     AUDIT,
+    CONFIG,
     CONTROL,
     EVENTS,
     LATEST,
@@ -36,6 +37,7 @@ _TYPES: Final[dict[str, type[Message]]] = {
     VERDICTS.name: pb.Verdict,
     CONTROL.name: pb.SignedCommand,
     AUDIT.name: pb.AuditEntry,
+    CONFIG.name: pb.AgentConfig,
 }
 _MAX_FETCH_BYTES: Final = 8 << 20
 

@@ -20,5 +20,5 @@ def depth_key(tap: str) -> tuple[int, int, str]:
 
 
 def is_residual(tap: str) -> bool:
-    """Whether the tap lies on the main stream: block outputs, the input, the final norm."""
-    return "/" not in tap or tap.endswith("/block")
+    """Whether the tap lies on the main stream: the input, block outputs, the final norm, the logits."""
+    return tap in ("embed", "final_norm", "logits") or tap.endswith("/block")

@@ -45,7 +45,7 @@ class Loop:
         self.steps = 0
         config = {
             "transport": "memory", "run": "test", "attempt": 7, "sampling.base_level": 0, "sampling.width": 4,
-            "control.enabled": True, "control.every_steps": 2,
+            "control.enabled": True, "control.every_steps": 2, "governor.enabled": False,
             "control.public_keys": str(key_folder / "control.pub"),
         }  # fmt: skip
         given = {

@@ -9,7 +9,7 @@ from infoplane.agent.frameworks.plain import PlainAdapter
 def test_steps_count_from_the_first_by_calls() -> None:
     seen: list[int] = []
     adapter = PlainAdapter(nn.Linear(1, 1), 5)
-    adapter.listen(seen.append, lambda: None)
+    adapter.listen(seen.append, lambda: None, lambda: None)
     adapter.advance()
     adapter.advance()
     assert (seen, adapter.step()) == ([5, 6], 7)

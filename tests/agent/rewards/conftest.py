@@ -65,8 +65,9 @@ class Bench:
     def observe(self, kind: Any, contents: Any, **more: Any) -> None:
         features = {n: more.pop(n) for n in list(more) if n.startswith("features")}
         stream, step = more.pop("stream", "s"), more.pop("step", None)
+        given = {"contents": contents, "features": features, "mask": more.pop("mask", None)}
         before = torch.get_rng_state(), np.random.get_state()[1].copy()
-        self.log.observe(kind, stream, step, contents=contents, numbers=more, features=features)
+        self.log.observe(kind, stream, step, numbers=more, **given)
         # Nothing may draw from the generators of the training.
         assert torch.equal(before[0], torch.get_rng_state())
         assert (before[1] == np.random.get_state()[1]).all()

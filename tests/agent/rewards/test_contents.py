@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from infoplane.agent.rewards.contents import hold, size_of
+from infoplane.agent.rewards.contents import Padded, hold, size_of
 from infoplane.agent.rewards.errors import EventError
 from infoplane.agent.rewards.hashes import Hasher
 
@@ -57,6 +57,41 @@ def test_own_ids_agree_in_every_form_and_differ_from_text_and_tokens() -> None:
 def test_ragged_tensors_keep_their_bounds() -> None:
     ragged = [torch.tensor([1, 2]), torch.tensor([], dtype=torch.int64), torch.tensor([3])]
     assert hashes(ragged) == hashes([[1, 2], [], [3]])
+
+
+@pytest.mark.parametrize("form", [torch.tensor, np.array])
+def test_padding_is_no_content_under_a_mask(form: Any) -> None:
+    ids = form([[0, 0, 1, 2], [3, 4, 0, 0], [9, 9, 9, 9]])
+    mask = form([[0, 0, 1, 1], [1, 1, 1, 0], [0, 0, 0, 0]])
+    padded = Padded(ids, mask)
+    assert hashes(padded) == hashes([[1, 2], [3, 4, 0], []])
+    assert size_of("prompt", padded) == 3
+    held, before = hold("prompt", padded), hashes(padded)
+    ids[:] = 7
+    mask[:] = 1
+    assert held.hashes(HASHER).tolist() == before
+    assert held.nbytes > 0
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        Padded(torch.ones(2, 3), torch.ones(2, 3)),
+        Padded(torch.ones(2, 3, dtype=torch.long), np.array([["secret"] * 3] * 2)),
+        Padded(torch.ones(2, 3, dtype=torch.long), torch.ones(2, 2)),
+        Padded(torch.ones(3, dtype=torch.long), torch.ones(3)),
+        Padded([[1, 2]], [[1, 1]]),
+        Padded("secret", None),
+    ],
+)
+def test_wrong_padding_is_refused(values: Padded) -> None:
+    def both() -> None:
+        size_of("prompt", values)
+        hold("prompt", values)
+
+    with pytest.raises(EventError) as caught:
+        both()
+    assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize("form", ["tensor", "array", "list", "ragged", "one", "bytes"])

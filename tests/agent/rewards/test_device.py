@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from infoplane.agent.rewards.contents import Padded
 from infoplane.agent.rewards.device import arrival_of, to_host
 
 
@@ -21,16 +22,26 @@ class Pending:
         return False
 
 
-@pytest.mark.parametrize("form", ["rows", "ragged", "own", "mixed"])
+@pytest.mark.parametrize("form", ["rows", "ragged", "own", "mixed", "padded"])
 def test_observing_reads_nothing_from_a_device(make_bench: Callable[..., Any], form: str) -> None:
     ids = meta(3, 9, dtype=torch.int64)
-    contents: Any = {"rows": ids, "ragged": list(ids), "own": ids[:, 0], "mixed": ["a", ids[0], 3]}
+    mask = meta(3, 9, dtype=torch.bool)
+    contents: Any = {
+        "rows": ids,
+        "ragged": list(ids),
+        "own": ids[:, 0],
+        "mixed": ["a", ids[0], 3],
+        "padded": Padded(ids, mask),
+    }
     bench = make_bench(arrivals=lambda tensors: Pending() if list(tensors) else None)
     bench.roll(
         contents[form],
         ids,
         reward=meta(3),
         entropy=[meta(), meta(1), meta()],
+        log_prob=meta(3, 9),
+        value=meta(3, 9, dtype=torch.float32),
+        mask=mask,
         features=meta(3, 64, dtype=torch.float32),
     )
     assert bench.dropped() == {}

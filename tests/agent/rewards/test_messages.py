@@ -50,6 +50,17 @@ def test_rollouts_are_told_apart_by_step_rank_and_place(make_bench: Make) -> Non
     assert prompts == [[prompts[0][0]] * 2] * 2
 
 
+def test_equal_rows_of_several_calls_in_one_step_are_events_of_their_own(make_bench: Make) -> None:
+    benches = [make_bench(), make_bench()]
+    for bench in benches:
+        for step in (4, 4, 5, 5):
+            bench.roll(["p", "p"], ["r", "r"], step=step)
+        bench.roll(["p"], ["r"], step=5, stream="other")
+    # A policy that has collapsed samples one response in all micro-batches.
+    assert len(set(benches[0].ids())) == 8
+    assert benches[0].ids() == benches[1].ids()
+
+
 def test_another_key_gives_other_ids_and_hashes(make_bench: Make) -> None:
     benches = [make_bench(), make_bench(**{"sampling.key_seed": 1})]
     for bench in benches:

@@ -14,6 +14,7 @@ import torch
 
 from infoplane.agent import Monitor
 from infoplane.agent.projection import projection_matrix
+from infoplane.agent.rewards import Padded
 
 Make = Callable[..., Any]
 PROMPTS, GOOD, BAD = ["p", "q"], ["yes", "sure"], ["no", "never"]
@@ -65,17 +66,140 @@ def test_preferences_round_trip(make_loop: Make, read: Any) -> None:
 
 def test_rollouts_round_trip(make_loop: Make, read: Any) -> None:
     loop = make_loop()
-    names = ("rewards", "entropies", "log_probs", "reference_log_probs", "tokens", "advantages")
+    names = (
+        "rewards", "entropies", "log_probs", "reference_log_probs", "rollout_log_probs",
+        "null_log_probs", "tokens", "advantages", "values",
+    )  # fmt: skip
     numbers = {name: [float(i), -float(i)] for i, name in enumerate(names)}
     ids = torch.arange(8).reshape(2, 4)
-    loop.monitor.observe_rollouts(ids, [[1, 2], [3]], **numbers, features=np.ones((2, 5)), step=40)
+    loop.monitor.observe_rollouts(
+        ids, [[1, 2], [3]], prefixes=["turn", "turn"], **numbers, features=np.ones((2, 5)), step=40
+    )
     (table,) = tables(loop, read)
     assert table.kind == "rollouts"
     assert table.batch.step == 40
-    kept = ("reward", "entropy", "log_prob", "reference_log_prob", "tokens", "advantage")
-    assert list(table.columns) == ["prompt", "response", *kept, "features"]
+    kept = (
+        "reward", "entropy", "log_prob", "reference_log_prob", "rollout_log_prob",
+        "null_log_prob", "tokens", "advantage", "value",
+    )  # fmt: skip
+    assert list(table.columns) == ["prompt", "response", "prefix", *kept, "features"]
+    assert len(set(table.columns["prefix"].tolist())) == 1
     for i, name in enumerate(kept):
         np.testing.assert_array_equal(table.columns[name], [i, -i])
+
+
+def test_numbers_of_tokens_are_reduced_under_the_mask(make_loop: Make, read: Any) -> None:
+    loop = make_loop()
+    mask = torch.tensor([[1, 1, 0], [1, 1, 1]])
+    tokens = torch.tensor([[1.0, 3.0, torch.nan], [2.0, 2.0, 5.0]], requires_grad=True)
+    names = ("log_probs", "reference_log_probs", "rollout_log_probs", "null_log_probs", "rewards")
+    loop.monitor.observe_rollouts(
+        ["p", "q"],
+        Padded(torch.tensor([[7, 8, 0], [7, 8, 9]]), mask),
+        **dict.fromkeys(names, tokens),
+        entropies=tokens,
+        values=tokens.detach().numpy(),
+        advantages=[1.0, 2.0],
+        mask=mask,
+    )
+    loop.monitor.observe_rollouts(["p", "q"], [[7, 8], [7, 8, 9]], stream="lists")
+    table, lists = tables(loop, read)
+    for column in ("log_prob", "reference_log_prob", "rollout_log_prob", "null_log_prob", "reward"):
+        assert table.columns[column].tolist() == [4.0, 9.0]
+    assert table.columns["entropy"].tolist() == table.columns["value"].tolist() == [2.0, 3.0]
+    assert table.columns["advantage"].tolist() == [1.0, 2.0]
+    assert table.columns["tokens"].tolist() == [2.0, 3.0]
+    assert table.columns["response"].tolist() == lists.columns["response"].tolist()
+
+
+def test_log_probs_of_preferences_round_trip(make_loop: Make, read: Any) -> None:
+    loop = make_loop()
+    names = [
+        f"{who}log_probs_{side}" for who in ("", "reference_") for side in ("chosen", "rejected")
+    ]
+    numbers = {name: [float(i), -float(i)] for i, name in enumerate(names)}
+    loop.monitor.observe_preferences(PROMPTS, GOOD, BAD, **numbers)
+    (table,) = tables(loop, read)
+    for i, name in enumerate(names):
+        assert table.columns[name.replace("probs", "prob")].tolist() == [i, -i]
+
+
+def test_votes_round_trip_and_count_once(make_loop: Make, read: Any) -> None:
+    loop = make_loop()
+    for step in (1, 2):
+        loop.monitor.observe_votes(
+            ["p"] * 3,
+            ["a", "a", "b"],
+            ["ann", "bob", "ann"],
+            votes=[1, 0, torch.nan],
+            truths=torch.tensor([1.0, 1.0, 0.0]),
+            step=step,
+        )
+    loop.monitor.observe_votes(["p"], ["a"], None, votes=[1], stream="w")  # type: ignore[arg-type]
+    loop.monitor.observe_votes(["p"], ["a"], [None], votes=[1], stream="x")
+    loop.monitor.observe_votes(["p"], ["a"], ["ann"], votes=None, stream="y")  # type: ignore[arg-type]
+    first, again = tables(loop, read)
+    assert first.kind == "votes"
+    assert list(first.columns) == ["prompt", "response", "rater", "vote", "truth"]
+    np.testing.assert_array_equal(first.columns["vote"], [1.0, 0.0, np.nan])
+    assert first.ids.tolist() == again.ids.tolist()
+    assert len(set(first.ids.tolist())) == 3
+    assert dropped(loop.monitor) == {"events_dropped{invalid}": 3}
+
+
+def test_searches_round_trip(make_loop: Make, read: Any) -> None:
+    loop = make_loop()
+    loop.monitor.observe_search(
+        ["p"] * 3,
+        [0, 1, 2],
+        parents=[None, 0, 0],
+        prefixes=["", "so", "no"],
+        depths=[0, 1, 1],
+        values=[0.5, 0.7, 0.3],
+        visits=[9, 6, 3],
+        rewards=[torch.nan, 1.0, 0.0],
+    )
+    loop.monitor.observe_search(["p"] * 2, ["a", "b"], values=[1, 2], stream="best")
+    tree, best = tables(loop, read)
+    assert tree.kind == best.kind == "search"
+    columns = tree.columns
+    hashed = ["prompt", "node", "parent", "prefix"]
+    assert list(columns) == [*hashed, "depth", "value", "visits", "reward"]
+    assert columns["parent"].tolist() == [0, columns["node"][0], columns["node"][0]]
+    assert set(best.columns) == {"prompt", "node", "parent", "value"}
+    assert best.columns["parent"].tolist() == [0, 0]
+
+
+def test_chains_of_thought_round_trip(make_loop: Make, read: Any) -> None:
+    loop = make_loop()
+    loop.monitor.observe_cot(
+        ["p"] * 2,
+        ["first.", "first. second."],
+        indices=[0, 1],
+        thoughts=["first.", None],
+        responses=["first. second."] * 2,
+        answer_log_probs=torch.tensor([-3.0, -0.5]),
+        is_final=torch.tensor([False, True]),
+        rewards=[1.0, 1.0],
+    )
+    loop.monitor.observe_cot(["p"], ["first."], indices=[0], stream="bare")
+    chain, bare = tables(loop, read)
+    columns = chain.columns
+    hashed = ["prompt", "prefix", "thought", "response"]
+    assert list(columns) == [*hashed, "index", "answer_log_prob", "is_final", "reward"]
+    assert columns["prefix"][1] == columns["response"][1]
+    assert columns["prefix"][0] == columns["thought"][0]
+    assert columns["thought"][1] == 0
+    assert columns["is_final"].tolist() == [0.0, 1.0]
+    assert set(bare.columns) == {"prompt", "prefix", "thought", "index"}
+
+
+def test_a_stream_keeps_the_contents_it_began_with(make_loop: Make, read: Any) -> None:
+    loop = make_loop()
+    loop.monitor.observe_rollouts(["p"], ["r"], rewards=[1.0])
+    loop.monitor.observe_rollouts(["p"], ["r"], rewards=[1.0], prefixes=["x"])
+    assert len(tables(loop, read)) == 1
+    assert dropped(loop.monitor) == {"events_dropped{invalid}": 1}
 
 
 def test_scores_round_trip(make_loop: Make, read: Any) -> None:
@@ -110,6 +234,9 @@ def test_a_disabled_monitor_does_nothing_whatever_it_is_given(make_loop: Make) -
         monitor.observe_preferences(object(), 1, "x")  # type: ignore[arg-type]
         monitor.observe_rollouts(None, None, rewards=object())  # type: ignore[arg-type]
         monitor.observe_scores(None, None, rewards=None)  # type: ignore[arg-type]
+        monitor.observe_votes(None, None, None, votes=None)  # type: ignore[arg-type]
+        monitor.observe_search(1, object())  # type: ignore[arg-type]
+        monitor.observe_cot("x", None, indices=None)  # type: ignore[arg-type]
         assert monitor.stats() == {}
 
 

@@ -54,7 +54,7 @@ class Actions:
         """Return the value in force by action; events have none."""
         return {
             LEARNING_RATE_FACTOR.name: self._rates.factor,
-            SAMPLING_LEVEL.name: float(self._cadence.level),
+            SAMPLING_LEVEL.name: float(self._cadence.commanded),
         }
 
     def apply(self, command: pb.Command, first_step: int) -> None:

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
-import torch.distributed as dist
-from torch import nn
+import torch
 from torch.optim import Optimizer
 
-from infoplane.agent.frameworks.adapter import Unsupported
-from infoplane.agent.identity import Coordinates, data_parallel_coordinates
+from infoplane.agent.frameworks.adapter import unwrap
+from infoplane.agent.frameworks.deepspeed_layout import coordinates, is_pipeline, pipeline_stack
+from infoplane.agent.frameworks.deepspeed_monitor import tee_events
+from infoplane.agent.identity import Coordinates
+from infoplane.agent.taps import Stack
 
-_WRAPPED: Final = ("step", "destroy")
 _log = logging.getLogger("infoplane.agent")
 
 
@@ -29,21 +30,17 @@ def is_engine(target: Any) -> bool:
 class DeepSpeedAdapter:
     """Watches the module inside `engine`.
 
-    `engine.step` is replaced on the instance and compares `global_steps`: it moves once per
-    optimizer step, also on an overflow, while `micro_steps` moves on every call.
-
-    Raises:
-        Unsupported: a pipeline engine; its micro-batches do not pass through the root's forward.
+    `engine.step`, for a pipeline `engine.train_batch`, is replaced on the instance and compares `global_steps`: it
+    moves once per optimizer step, also on an overflow, while `micro_steps` moves on every call.
     """
 
     name = "deepspeed"
     saves = True
 
     def __init__(self, engine: Any) -> None:
-        if any(kind.__name__ == "PipelineEngine" for kind in type(engine).__mro__):
-            raise Unsupported("pipeline engines are not tapped yet")
         self._engine = engine
-        self.root: nn.Module = engine.module
+        self._is_pipeline = is_pipeline(engine)
+        self.gate, self.root = unwrap(engine.module)
         self._wrappers: dict[str, Callable[..., Any]] = {}
 
     def step(self) -> int:
@@ -57,28 +54,32 @@ class DeepSpeedAdapter:
         return found if isinstance(found, Mapping) else {"infoplane": found}
 
     def coordinates(self) -> Coordinates:
-        """Return the data-parallel rank and the sizes that the engine states."""
-        plain = data_parallel_coordinates()
-        dp, dp_size = self._data_parallel(plain)
-        return Coordinates(
-            rank=plain.rank,
-            world=plain.world,
-            dp=dp,
-            dp_size=dp_size,
-            tp_size=getattr(self._engine, "mp_world_size", 1) or 1,
-            sp_size=getattr(self._engine, "sequence_parallel_size", 1) or 1,
-        )
+        """Return where this rank stands in the parallel layout."""
+        return coordinates(self._engine)
 
-    def _data_parallel(self, plain: Coordinates) -> tuple[int, int]:
-        group = getattr(self._engine, "data_parallel_group", None)
-        if group is None or not dist.is_initialized():
-            return plain.dp, plain.dp_size
-        return dist.get_rank(group), dist.get_world_size(group)
+    def stack(self) -> Stack | None:
+        """Return the blocks of this stage of a pipeline."""
+        return pipeline_stack(self._engine) if self._is_pipeline else None
 
-    def listen(self, on_boundary: Callable[[int], None], on_end: Callable[[], None]) -> None:
-        """Wrap `engine.step` and `engine.destroy` on the instance."""
+    def targets(self) -> torch.Tensor | None:
+        """Return the labels of micro-batch 0 on the last stage of a pipeline: they go to the loss function."""
+        if not self._is_pipeline or not self._engine.is_last_stage():
+            return None
+        # Micro-batch 0 is always in the first buffer.
+        labels = next(iter(self._engine.pipe_buffers.get("labels", [])), None)
+        return labels if isinstance(labels, torch.Tensor) else None
+
+    def listen(
+        self,
+        on_boundary: Callable[[int], None],
+        on_end: Callable[[], None],
+        on_compile: Callable[[], None],
+    ) -> None:
+        """Wrap what ends a step and `engine.destroy` on the instance."""
         engine = self._engine
-        original_step, original_destroy = engine.step, engine.destroy
+        name = "train_batch" if self._is_pipeline else "step"
+        original_step, original_destroy = getattr(engine, name), engine.destroy
+        original_compile = engine.compile
 
         def step(*args: Any, **kwargs: Any) -> Any:
             before = engine.global_steps
@@ -91,14 +92,24 @@ class DeepSpeedAdapter:
             on_end()
             return original_destroy(*args, **kwargs)
 
-        engine.step, engine.destroy = step, destroy
-        self._wrappers = {"step": step, "destroy": destroy}
+        def compile_(*args: Any, **kwargs: Any) -> Any:
+            result = original_compile(*args, **kwargs)
+            on_compile()
+            return result
+
+        self._wrappers = {name: step, "destroy": destroy, "compile": compile_}
+        for wrapped, wrapper in self._wrappers.items():
+            setattr(engine, wrapped, wrapper)
 
     def unlisten(self) -> None:
         """Remove the wrappers, unless somebody wrapped them again."""
-        for name in _WRAPPED:
-            if self._engine.__dict__.get(name) is self._wrappers.get(name):
+        for name, wrapper in self._wrappers.items():
+            if self._engine.__dict__.get(name) is wrapper:
                 self._engine.__dict__.pop(name, None)
+
+    def report(self, log: Callable[[Mapping[str, Any]], None]) -> Callable[[], None]:
+        """Put a tee in the place of the engine's monitor."""
+        return tee_events(self._engine, log)
 
     def optimizers(self) -> Sequence[Optimizer]:
         """Return the torch optimizer innermost in the wrappers of ZeRO and mixed precision."""

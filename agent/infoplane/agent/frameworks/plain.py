@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from infoplane.agent.frameworks.adapter import unwrap
 from infoplane.agent.identity import Coordinates, data_parallel_coordinates
+from infoplane.agent.taps import Stack
 
 
 class PlainAdapter:
@@ -18,7 +21,7 @@ class PlainAdapter:
     saves = False
 
     def __init__(self, module: nn.Module, first_step: int) -> None:
-        self.root = _unwrapped(module)
+        self.gate, self.root = unwrap(module)
         self._step = first_step
         self._on_boundary: Callable[[int], None] | None = None
 
@@ -34,13 +37,30 @@ class PlainAdapter:
         """Return the coordinates of torch.distributed, or of a single process."""
         return data_parallel_coordinates()
 
-    def listen(self, on_boundary: Callable[[int], None], on_end: Callable[[], None]) -> None:
+    def stack(self) -> Stack | None:
+        """Return None: the model is whole."""
+        return None
+
+    def targets(self) -> torch.Tensor | None:
+        """Return None: labels are among the model's arguments, or unknown."""
+        return None
+
+    def listen(
+        self,
+        on_boundary: Callable[[int], None],
+        on_end: Callable[[], None],
+        on_compile: Callable[[], None],
+    ) -> None:
         """Remember whom to call; a plain module has no end."""
         self._on_boundary = on_boundary
 
     def unlisten(self) -> None:
         """Forget it."""
         self._on_boundary = None
+
+    def report(self, log: Callable[[Mapping[str, Any]], None]) -> Callable[[], None]:
+        """Report nothing: a module has no scalars of its own."""
+        return lambda: None
 
     def optimizers(self) -> Sequence[Optimizer]:
         """Return none: a module does not know its optimizer, attach is told."""
@@ -54,14 +74,3 @@ class PlainAdapter:
         finished, self._step = self._step, self._step + 1
         if self._on_boundary is not None:
             self._on_boundary(finished)
-
-
-def _unwrapped(module: nn.Module) -> nn.Module:
-    """Return the user's module inside torch.compile and DistributedDataParallel wrappers."""
-    while True:
-        inner = getattr(module, "_orig_mod", None)
-        if inner is None and isinstance(module, nn.parallel.DistributedDataParallel):
-            inner = module.module
-        if not isinstance(inner, nn.Module):
-            return module
-        module = inner

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeAlias
 
 import numpy as np
@@ -15,7 +16,23 @@ from infoplane.agent.rewards.device import Kept, to_host
 from infoplane.agent.rewards.errors import EventError
 from infoplane.agent.rewards.hashes import HASH_BYTES, Hasher, UIntArray, gather
 
-Contents: TypeAlias = "Sequence[Any] | npt.NDArray[Any] | torch.Tensor"
+
+@dataclass(frozen=True, slots=True)
+class Padded:
+    """Token ids of a padded batch: an event's content is what the mask leaves of its row.
+
+    A row hashes like the list of the same ids, whatever it was padded to.
+
+    Attributes:
+        ids: integers (m, n), an array or a tensor.
+        mask: (m, n); zero = padding, or a part of something else.
+    """
+
+    ids: Any
+    mask: Any
+
+
+Contents: TypeAlias = "Sequence[Any] | npt.NDArray[Any] | torch.Tensor | Padded"
 """One element per event: str, bytes, an int of the user's own, or token ids (list, 1-D array or tensor). An array or
 tensor of two dimensions holds the token ids of one event per row, one of one dimension the user's own ints."""
 
@@ -50,6 +67,8 @@ def size_of(name: str, values: Any) -> int:
     Raises:
         EventError: it is no sequence of contents.
     """
+    if isinstance(values, Padded):
+        return _padded_size(name, values)
     if isinstance(values, torch.Tensor | np.ndarray):
         if values.ndim not in (1, 2):
             raise EventError(name, "1 or 2 dimensions", f"shape {tuple(values.shape)}")
@@ -60,6 +79,13 @@ def size_of(name: str, values: Any) -> int:
     return len(values)
 
 
+def _padded_size(name: str, values: Padded) -> int:
+    shapes = [tuple(getattr(part, "shape", ())) for part in (values.ids, values.mask)]
+    if len(shapes[0]) != 2 or shapes[0] != shapes[1]:
+        raise EventError(name, "ids and mask of one shape (m, n)", f"{shapes[0]} and {shapes[1]}")
+    return int(shapes[0][0])
+
+
 def hold(name: str, values: Contents, *, allows_none: bool = False) -> HeldContents:
     """Return a copy of `values`; no host sync. About 0.1 us a text, and a copy of token ids.
 
@@ -68,6 +94,8 @@ def hold(name: str, values: Contents, *, allows_none: bool = False) -> HeldConte
     """
     if isinstance(values, np.ndarray) and values.dtype.kind in "USO":
         values = values.tolist()
+    if isinstance(values, Padded):
+        return _Stripped(name, values)
     if isinstance(values, torch.Tensor | np.ndarray):
         return _Grid(_own_ids(name, values))
     items = list(values)
@@ -91,6 +119,22 @@ class _Grid:
     def hashes(self, hasher: Hasher) -> UIntArray:
         rows = to_host(self._ids, torch.int64)
         return gather(hasher.number(int(r)) if rows.ndim == 1 else hasher.tokens(r) for r in rows)
+
+
+class _Stripped:
+    """Token ids (m, n) and which of them count."""
+
+    def __init__(self, name: str, padded: Padded) -> None:
+        self._ids = _own_ids(name, padded.ids)
+        self._mask = _own_mask(name, padded.mask)
+        self.nbytes = int(self._ids.nbytes) + int(self._mask.nbytes)
+
+    def tensors(self) -> Iterator[torch.Tensor]:
+        return _tensors([self._ids, self._mask])
+
+    def hashes(self, hasher: Hasher) -> UIntArray:
+        rows, masks = to_host(self._ids, torch.int64), to_host(self._mask, torch.bool)
+        return gather(hasher.tokens(row[mask]) for row, mask in zip(rows, masks, strict=True))
 
 
 class _Ragged:
@@ -198,6 +242,15 @@ def _own_ids(name: str, ids: Kept) -> Kept:
     if isinstance(ids, torch.Tensor):
         return ids.detach().clone()
     return np.array(ids, dtype=np.int64)
+
+
+def _own_mask(name: str, mask: Any) -> Kept:
+    # One byte a token instead of the eight of most masks; a comparison is a copy.
+    if isinstance(mask, torch.Tensor):
+        return mask.detach() != 0
+    if isinstance(mask, np.ndarray) and mask.dtype.kind in "biuf":
+        return np.asarray(mask != 0)
+    raise EventError(name, "a mask of numbers", type(mask).__name__)
 
 
 def _check_integers(name: str, ids: Kept) -> None:

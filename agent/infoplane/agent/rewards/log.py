@@ -79,10 +79,11 @@ class RewardLog:
         contents: Mapping[str, Any],
         numbers: Mapping[str, Any],
         features: Mapping[str, Any],
+        mask: Any = None,
     ) -> None:
         """Copy the events of one call and pass them on; what is wrong is counted, and logged once per stream."""
         start = perf_counter()
-        call = Call(kind, stream, contents, numbers, features)
+        call = Call(kind, stream, contents, numbers, features, mask)
         try:
             self._observe(call, step)
         except EventError as error:

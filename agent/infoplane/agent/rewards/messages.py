@@ -20,7 +20,6 @@ from infoplane.agent.records import Envelope
 from infoplane.agent.rewards.budget import ByteBucket
 from infoplane.agent.rewards.device import to_host
 from infoplane.agent.rewards.hashes import Hasher, UIntArray
-from infoplane.agent.rewards.kinds import RATER
 from infoplane.agent.rewards.observation import Observation
 from infoplane.agent.transports.base import Outgoing
 from infoplane.wire import encode, to_tensor
@@ -53,6 +52,7 @@ class EventEncoder:
         self._bucket = ByteBucket(settings.events.bytes_per_s, clock)
         self._topic = Names(settings.kafka.topic_prefix).of(EVENTS)
         self._seq: dict[str, int] = {}
+        self._placed: dict[str, tuple[int, int]] = {}  # by stream: step, events of it so far
 
     def encode(self, seen: Observation) -> list[Outgoing]:
         """Return the messages of `seen`, at least one. About 2.5 us an id and content, and a copy of its columns.
@@ -81,8 +81,8 @@ class EventEncoder:
         if self._is_private:
             return {}
         found = {name: held.hashes(self._hasher) for name, held in seen.contents.items()}
-        if RATER in seen.kind.contents:
-            found.setdefault(RATER, np.zeros(seen.size, np.uint64))
+        for name in seen.kind.blank:
+            found.setdefault(name, np.zeros(seen.size, np.uint64))
         return found
 
     def _ids(self, seen: Observation, hashed: Mapping[str, UIntArray]) -> UIntArray:
@@ -95,8 +95,16 @@ class EventEncoder:
             return self._hasher.rows("place", [*_constant(fixed, seen.size), place])
         words = [hashed[name] for name in seen.kind.contents]
         if not seen.kind.is_judgement:
+            place += np.uint64(self._first_place(seen))
             words += [*_constant((seen.step, identity.coordinates.rank), seen.size), place]
         return self._hasher.rows(seen.kind.name, words)
+
+    def _first_place(self, seen: Observation) -> int:
+        """Return how many events of its step the stream had before: micro-batches may hold equal rows."""
+        step, count = self._placed.get(seen.stream, (seen.step, 0))
+        start = count if step == seen.step else 0
+        self._placed[seen.stream] = (seen.step, start + seen.size)
+        return start
 
     def _message(
         self,

@@ -12,21 +12,36 @@ import torch
 from infoplane.agent.projection import Projection
 from infoplane.agent.rewards.device import Kept
 from infoplane.agent.rewards.errors import EventError
+from infoplane.agent.rewards.masks import reduce_tokens
 
 Numbers: TypeAlias = "Sequence[Any] | npt.NDArray[Any] | torch.Tensor"
-"""One number per event, in one dimension."""
+"""One number per event, in one dimension; where a mask is given, also one per token, (m, s)."""
 
 Features: TypeAlias = "npt.NDArray[Any] | torch.Tensor"
 """One row per event, (m, d)."""
 
 
-def hold_numbers(name: str, values: Numbers, size: int) -> Kept:
+def hold_numbers(
+    name: str,
+    values: Numbers,
+    size: int,
+    mask: torch.Tensor | None = None,
+    *,
+    sums: bool = False,
+) -> Kept:
     """Return a copy of `values`, (size,), where it is; a few us.
 
+    Numbers of tokens, (size, s), are summed under `mask`, or averaged.
+
     Raises:
-        EventError: not `size` numbers in one dimension.
+        EventError: not `size` numbers in one dimension, nor such of tokens under a mask.
     """
-    kept = _copied(name, values)
+    # Numbers of tokens need no copy: what they are reduced to is one.
+    if isinstance(values, torch.Tensor) and values.ndim == 2 and not values.is_complex():
+        found: Kept = values.detach()
+    else:
+        found = _copied(name, values)
+    kept = reduce_tokens(name, found, mask, sums=sums)
     if tuple(kept.shape) != (size,):
         raise EventError(name, f"{size} numbers in one dimension", f"shape {tuple(kept.shape)}")
     return kept

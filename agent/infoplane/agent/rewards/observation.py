@@ -14,19 +14,21 @@ from infoplane.agent.projection import Projection
 from infoplane.agent.rewards.contents import HeldContents, hold, size_of
 from infoplane.agent.rewards.device import Kept
 from infoplane.agent.rewards.errors import EventError
-from infoplane.agent.rewards.kinds import PREFERENCES, RATER, EventKind
+from infoplane.agent.rewards.kinds import PREFERENCES, EventKind
+from infoplane.agent.rewards.masks import checked_mask, count_tokens
 from infoplane.agent.rewards.numbers import hold_features, hold_numbers
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """The arguments of one call, by column; None = not given."""
+    """The arguments of one call, by column; None = not given. `mask` (m, s) is that of the numbers of tokens."""
 
     kind: EventKind
     stream: str
     contents: Mapping[str, Any]
     numbers: Mapping[str, Any]
     features: Mapping[str, Any]
+    mask: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,8 @@ class Observation:
     def form(self) -> str:
         """Return kind, columns and widths: what all calls of a stream share."""
         wide = (f"{name} of {kept.shape[1]}" for name, kept in self.features.items())
-        return ", ".join([self.kind.name, *sorted(self.numbers), *sorted(wide)])
+        told = (name for name in self.contents if name in self.kind.extras)
+        return ", ".join([self.kind.name, *sorted(told), *sorted(self.numbers), *sorted(wide)])
 
     def tensors(self) -> Iterator[torch.Tensor]:
         """Yield the tensors in it, which may be on a device."""
@@ -80,7 +83,7 @@ def take(call: Call, step: int, projection: Projection, *, is_private: bool) -> 
     """
     size = _checked_size(call)
     contents = {} if is_private else {
-        name: hold(name, values, allows_none=name == RATER)
+        name: hold(name, values, allows_none=name in call.kind.blank)
         for name, values in call.contents.items()
         if values is not None
     }  # fmt: skip
@@ -101,7 +104,8 @@ def take(call: Call, step: int, projection: Projection, *, is_private: bool) -> 
 
 
 def _checked_size(call: Call) -> int:
-    sizes = {n: size_of(n, v) for n, v in call.contents.items() if v is not None or n != RATER}
+    given = {n: v for n, v in call.contents.items() if v is not None or not call.kind.may_lack(n)}
+    sizes = {name: size_of(name, values) for name, values in given.items()}
     if len(set(sizes.values())) > 1:
         raise EventError("lengths", "equal ones", ", ".join(f"{n} {k}" for n, k in sizes.items()))
     for name in call.kind.required:
@@ -120,7 +124,14 @@ def _checked_step(step: Any) -> int:
 
 
 def _held_numbers(call: Call, size: int) -> dict[str, Kept]:
-    held = {n: hold_numbers(n, v, size) for n, v in call.numbers.items() if v is not None}
+    mask, kind = checked_mask(call.mask, size), call.kind
+    held = {
+        name: hold_numbers(name, values, size, mask, sums=name in kind.summed)
+        for name, values in call.numbers.items()
+        if values is not None
+    }
+    if mask is not None and kind.counted:
+        held.setdefault(kind.counted, count_tokens(mask))
     if call.kind is PREFERENCES:
         held.setdefault("weight", np.ones(size))
     return held

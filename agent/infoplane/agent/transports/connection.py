@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from infoplane.agent.transports.base import Outgoing
 from infoplane.agent.transports.quiet import CLIENT_PREFIX
+from infoplane.agent.transports.skew import ClockSkew
 from infoplane.wire.kafka_client import KafkaError, KafkaProducer
 from infoplane.wire.topics import HEADERS
 
@@ -30,6 +31,7 @@ class Connection:
     Attributes:
         inflight_bytes: bytes of records handed over and not settled.
         inflight_records: their number.
+        skew: takes note of the broker's times.
     """
 
     def __init__(self, settings: dict[str, Any]) -> None:
@@ -47,6 +49,7 @@ class Connection:
         self._outcomes: deque[tuple[int, Exception | None]] = deque()
         self._known: set[str] = set()
         self._cpu_seconds = 0.0
+        self.skew: ClockSkew | None = None
         self.inflight_bytes = 0
         self.inflight_records = 0
         self.created = self._last_outcome = time.monotonic()
@@ -89,7 +92,7 @@ class Connection:
             self._last_outcome = time.monotonic()
         self.inflight_bytes += nbytes
         self.inflight_records += 1
-        future.add_callback(self._note_delivery, nbytes)
+        future.add_callback(self._note_delivery, nbytes, message.timestamp_ms, time.time())
         future.add_errback(self._note_failure, nbytes)
 
     def settle(self) -> list[Exception | None]:
@@ -125,7 +128,9 @@ class Connection:
             # It may use its bound twice: to flush, and to join.
             self._producer.close(timeout=max(timeout_s / 2, 0.0))
 
-    def _note_delivery(self, nbytes: int, _: object) -> None:
+    def _note_delivery(self, nbytes: int, produced_ms: int, sent_s: float, metadata: Any) -> None:
+        if self.skew is not None:
+            self.skew.note(produced_ms, getattr(metadata, "timestamp", None), sent_s, time.time())
         self._outcomes.append((nbytes, None))
 
     def _note_failure(self, nbytes: int, error: Exception) -> None:

@@ -13,6 +13,7 @@ from infoplane.agent.counters import Counters
 from infoplane.agent.transports.base import Outgoing
 from infoplane.agent.transports.connection import Connection, cost_of
 from infoplane.agent.transports.quiet import silence_library
+from infoplane.agent.transports.skew import ClockSkew
 from infoplane.wire.kafka_client import (
     KafkaError,
     MessageSizeTooLargeError,
@@ -93,6 +94,7 @@ class KafkaTransport:
         self._backoff_s = _BACKOFF_S[0]
         self._next_build = self._next_learn = self._next_cpu = 0.0
         self._warned = False
+        self._skew = ClockSkew(counters)
         # Built here, so that a wrong setting is the factory's failure.
         self._connection: Connection | None = self._connect()
 
@@ -131,6 +133,7 @@ class KafkaTransport:
         if now >= self._next_cpu:
             self._next_cpu = now + _CPU_EVERY_S
             self._count_cpu()
+            self._skew.publish()
 
     def close(self, timeout_s: float) -> None:
         """Deliver what can be delivered in `timeout_s` (1 s if the broker is silent), then end."""
@@ -152,6 +155,7 @@ class KafkaTransport:
 
     def _connect(self) -> Connection:
         connection = Connection(self._settings)
+        connection.skew = self._skew
         silence_library()
         return connection
 

@@ -1,4 +1,4 @@
-"""`infoplane config show|schema|check|table`."""
+"""`infoplane config show|schema|check|table|push`."""
 
 from __future__ import annotations
 
@@ -7,10 +7,16 @@ from typing import Annotated, Any
 
 import typer
 
+from infoplane.cli.commands.config_push import push
 from infoplane.cli.flags import ConfigFile, Json, settings_from
 from infoplane.cli.output import emit, emit_json, emit_table, say
 
-app = typer.Typer(name="config", help="Show and check settings.", no_args_is_help=True)
+app = typer.Typer(
+    name="config", help="Show and check settings; direct running agents.", no_args_is_help=True
+)
+
+
+app.command("push")(push)
 
 
 @app.command("show")

@@ -26,6 +26,7 @@ def start_ranks(
         "INFOPLANE_ENABLED": "1",
         "INFOPLANE_TRANSPORT": "kafka",
         "INFOPLANE_SAMPLING__BASE_LEVEL": "0",
+        "INFOPLANE_GOVERNOR__ENABLED": "0",
         # Two ranks on two cores: one thread each, on the CPU also where a GPU is.
         "OMP_NUM_THREADS": "1",
         "DS_ACCELERATOR": "cpu",

@@ -13,8 +13,10 @@ from typing import Protocol
 
 import numpy as np
 
-from infoplane.collector.assemble.rows import Keys, RowMerge
-from infoplane.collector.assemble.taps import TapMerge
+from infoplane.collector.assemble import strata
+from infoplane.collector.assemble.rows import Columns, Keys, RowMerge
+from infoplane.collector.assemble.taps import MAX_PARTS, TapMerge
+from infoplane.collector.assemble.vocabulary import SEEN, VocabularyRows, check_columns
 from infoplane.wire import DecodeError, from_tensor, to_tensor
 from infoplane.wire import infoplane_pb2 as pb
 
@@ -48,15 +50,18 @@ class SketchBody:
     sampling: pb.Sampling
     rows_total: int
     taps: dict[str, TapMerge]
+    references: set[int] = field(default_factory=set)
 
     @classmethod
     def of(cls, sketch: pb.Sketch) -> SketchBody:
         """Parse; raises DecodeError."""
         keys, keep = _keys(sketch.row_keys), _keep(sketch.sampling)
-        taps = {tap.tap: TapMerge.of(tap, keys, keep) for tap in sketch.taps}
+        columns = strata.of_record(sketch, len(keys)) if sketch.HasField("inclusion") else {}
+        taps = {tap.tap: TapMerge.of(tap, keys, keep, columns) for tap in sketch.taps}
         if len(taps) != len(sketch.taps):
             raise DecodeError("content", "a tap comes twice in one record")
-        return cls(sketch.sampling, sketch.rows_total, taps)
+        references = {sketch.reference} if columns else set()
+        return cls(sketch.sampling, sketch.rows_total, taps, references)
 
     @classmethod
     def of_panes(cls, panes: Iterable[pb.WindowPane]) -> SketchBody:
@@ -65,7 +70,9 @@ class SketchBody:
         for pane in panes:
             body.sampling, body.rows_total = pane.sampling, pane.rows_total
             keys, keep = _keys(pane.row_keys), _keep(pane.sampling)
-            body.taps[pane.tap.tap] = TapMerge.of(pane.tap, keys, keep)
+            body.references.update(pane.references)
+            columns = strata.of_pane(pane, len(keys))
+            body.taps[pane.tap.tap] = TapMerge.of(pane.tap, keys, keep, columns)
         return body
 
     def agrees_with(self, other: Body) -> bool:
@@ -84,6 +91,7 @@ class SketchBody:
         """Add tap by tap."""
         assert isinstance(other, SketchBody)
         self.rows_total += other.rows_total
+        self.references |= other.references
         for name, tap in other.taps.items():
             mine = self.taps.get(name)
             if mine is None:
@@ -93,20 +101,26 @@ class SketchBody:
 
     def parts(self) -> list[pb.WindowPane]:
         """One part a tap, sorted by name."""
+        return self._panes(is_dump=False)
+
+    def dump(self) -> list[pb.WindowPane]:
+        """The same, with rows that are not whole yet."""
+        return self._panes(is_dump=True)
+
+    def _panes(self, *, is_dump: bool) -> list[pb.WindowPane]:
         panes = []
         for name in sorted(self.taps):
-            tap, keys = self.taps[name].message(name)
-            panes.append(
-                pb.WindowPane(
-                    sampling=self.sampling,
-                    rows_total=self.rows_total,
-                    row_keys=to_tensor(keys),
-                    tap=tap,
-                )
+            tap, keys = self.taps[name].message(name, is_dump=is_dump)
+            pane = pb.WindowPane(
+                sampling=self.sampling,
+                rows_total=self.rows_total,
+                row_keys=to_tensor(keys),
+                tap=tap,
+                references=sorted(self.references)[-strata.MAX_REFERENCES :],
             )
+            strata.write(pane, self.taps[name].rows.settle()[1])
+            panes.append(pane)
         return panes
-
-    dump = parts
 
 
 @dataclass(slots=True)
@@ -117,33 +131,36 @@ class TokensBody:
     rows_total: int
     token_mode: str
     vocabulary: int
-    rows: RowMerge
+    rows: RowMerge | VocabularyRows
 
     @classmethod
-    def of(cls, tokens: pb.Tokens) -> TokensBody:
-        """Parse; raises DecodeError."""
-        keys = _keys(tokens.row_keys)
-        rows = RowMerge(_keep(tokens.sampling))
-        rows.add(
-            keys,
-            {
-                column.name: from_tensor(column.values, shape=(len(keys),))
-                for column in tokens.columns
-            },
-        )
+    def of(cls, tokens: pb.Tokens, pane: pb.WindowPane | None = None) -> TokensBody:
+        """Parse a record's tokens, or those of `pane`; raises DecodeError."""
+        keys, keep = _keys(tokens.row_keys), _keep(tokens.sampling)
+        columns = {c.name: from_tensor(c.values, shape=(len(keys),)) for c in tokens.columns}
+        if tokens.HasField("seen"):
+            columns[SEEN] = from_tensor(tokens.seen, shape=(len(keys),))
+        found = strata.of_pane(pane, len(keys)) if pane else strata.of_record(tokens, len(keys))
+        columns |= found
+        if tokens.parts > MAX_PARTS or (tokens.parts > 1 and found):
+            raise DecodeError("content", f"tokens of {tokens.parts} parts")
+        check_columns(columns)
+        rows = VocabularyRows(keep, tokens.parts) if tokens.parts > 1 else RowMerge(keep)
+        rows.add(keys, columns)
         return cls(tokens.sampling, tokens.rows_total, tokens.token_mode, tokens.vocabulary, rows)
 
     @classmethod
     def of_panes(cls, panes: Iterable[pb.WindowPane]) -> TokensBody:
         """Parse the part that `parts` wrote; raises DecodeError."""
         (pane,) = panes
-        return cls.of(pane.tokens)
+        return cls.of(pane.tokens, pane)
 
     def agrees_with(self, other: Body) -> bool:
         """Same sample, same privacy mode, same columns."""
         return (
             isinstance(other, TokensBody)
             and (self.sampling, self.token_mode) == (other.sampling, other.token_mode)
+            and _parts_of(self.rows) == _parts_of(other.rows)
             and self.rows.agrees_with(
                 {name: parts[0] for name, parts in other.rows.columns.items()}
             )
@@ -158,20 +175,36 @@ class TokensBody:
 
     def parts(self) -> list[pb.WindowPane]:
         """One part."""
+        whole = self.rows.whole if isinstance(self.rows, VocabularyRows) else self.rows.settle
+        keys, columns = whole()
+        pane = pb.WindowPane(tokens=self._message(keys, columns))
+        strata.write(pane, columns)
+        return [pane]
+
+    def dump(self) -> list[pb.WindowPane]:
+        """The same, with rows that are not whole yet."""
+        if isinstance(self.rows, RowMerge):
+            return self.parts()
         keys, columns = self.rows.settle()
-        tokens = pb.Tokens(
+        seen = columns.pop(SEEN)
+        tokens = self._message(keys, columns)
+        tokens.parts = self.rows.parts
+        tokens.seen.CopyFrom(to_tensor(seen))
+        return [pb.WindowPane(tokens=tokens)]
+
+    def _message(self, keys: Keys, columns: Columns) -> pb.Tokens:
+        return pb.Tokens(
             sampling=self.sampling,
             rows_total=self.rows_total,
             row_keys=to_tensor(keys),
             columns=[
-                pb.Column(name=name, values=to_tensor(columns[name])) for name in sorted(columns)
+                pb.Column(name=name, values=to_tensor(columns[name]))
+                for name in sorted(columns)
+                if name not in (strata.INCLUSION, strata.UNIFORM)
             ],
             token_mode=self.token_mode,
             vocabulary=self.vocabulary,
         )
-        return [pb.WindowPane(tokens=tokens)]
-
-    dump = parts
 
 
 @dataclass(slots=True)
@@ -341,10 +374,16 @@ def restore(panes: list[pb.WindowPane]) -> Body | None:
 
 
 def _keys(tensor: pb.Tensor) -> Keys:
+    if not tensor.ByteSize():  # what probes send may have no rows
+        return np.zeros(0, np.uint64)
     keys = from_tensor(tensor, shape=(None,))
     if keys.dtype != np.uint64:
         raise DecodeError("content", f"row keys of {keys.dtype}")
     return keys
+
+
+def _parts_of(rows: RowMerge | VocabularyRows) -> int:
+    return rows.parts if isinstance(rows, VocabularyRows) else 1
 
 
 def _keep(sampling: pb.Sampling) -> int:

@@ -52,8 +52,10 @@ class Roster:
         """
         if not sender.index < sender.count <= MAX_SENDERS:
             raise DecodeError("content", f"sender {sender.index} of {sender.count}")
-        if sender.level > 62:
-            raise DecodeError("content", f"level {sender.level}")
+        if max(sender.level, sender.unit_level) > 62:
+            raise DecodeError("content", f"level {sender.level}, {sender.unit_level}")
+        # Rare units: a rank that has not spoken is not expected more often than the unit is sampled.
+        self.base_level = max(self.base_level, sender.unit_level)
         member = self.members.get(sender.index)
         changed = sender.count > self.count
         if member is None:

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from infoplane.collector.assemble.strata import INCLUSION, second_hash
+
 Keys = NDArray[np.uint64]
 Columns = Mapping[str, NDArray[Any]]
 
@@ -17,6 +19,7 @@ Columns = Mapping[str, NDArray[Any]]
 class RowMerge:
     """Union of rows; the `keep` smallest keys stay, whatever the order of arrival.
 
+    Of rows with strata (`infoplane.collector.assemble.strata`), those stay whose keys have the smallest second hash.
     Keys of one rank and step are unique, so no look for duplicates is needed: a window takes a
     (sender, step) pair once.
     """
@@ -47,7 +50,11 @@ class RowMerge:
         if not self.keys:
             return np.zeros(0, np.uint64), {}
         keys = np.concatenate(self.keys)
-        order = np.argsort(keys, kind="stable")[: self.keep]
+        if INCLUSION in self.columns and len(keys) > self.keep:
+            kept = np.argsort(second_hash(keys), kind="stable")[: self.keep]
+            order = kept[np.argsort(keys[kept], kind="stable")]
+        else:
+            order = np.argsort(keys, kind="stable")[: self.keep]
         merged = {name: np.concatenate(parts)[order] for name, parts in self.columns.items()}
         self.keys = [keys[order]]
         self.columns = {name: [values] for name, values in merged.items()}

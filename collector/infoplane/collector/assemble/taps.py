@@ -5,16 +5,24 @@ Sums are float64 and counts are integers, so order changes nothing but the last 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from infoplane.collector.assemble.partial import PartialRows
 from infoplane.collector.assemble.rows import Columns, Keys, RowMerge
+from infoplane.collector.assemble.summaries import (
+    SummaryMerge,
+    read_summaries,
+    write_summaries,
+)
 from infoplane.wire import DecodeError, from_tensor, to_tensor
 from infoplane.wire import infoplane_pb2 as pb
+from infoplane.wire.histograms import from_histogram, to_histogram
 
 Floats = NDArray[np.float64]
+MAX_PARTS = 1024
 
 
 @dataclass(slots=True)
@@ -28,8 +36,7 @@ class HistogramMerge:
     @classmethod
     def of(cls, message: pb.Histogram) -> HistogramMerge:
         """Begin with one histogram."""
-        counts = from_tensor(message.counts, shape=(None,)).astype(np.int64)
-        return cls(message.is_signed, counts, message.nonfinite)
+        return cls(message.is_signed, from_histogram(message), message.nonfinite)
 
     def add(self, other: HistogramMerge) -> None:
         """Add another histogram of the same layout."""
@@ -38,9 +45,7 @@ class HistogramMerge:
 
     def message(self) -> pb.Histogram:
         """Return the wire form."""
-        return pb.Histogram(
-            is_signed=self.is_signed, counts=to_tensor(self.counts), nonfinite=self.nonfinite
-        )
+        return to_histogram(self.counts, self.nonfinite, is_signed=self.is_signed)
 
 
 @dataclass(slots=True)
@@ -58,10 +63,14 @@ class TapMerge:
     norm_histogram: HistogramMerge | None
     elements: HistogramMerge | None
     rows: RowMerge
+    partial: PartialRows | None = None
+    summaries: dict[str, SummaryMerge] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, tap: pb.TapSketch, keys: Keys, keep: int) -> TapMerge:
-        """Begin with one sketch.
+    def of(
+        cls, tap: pb.TapSketch, keys: Keys, keep: int, strata: Columns | None = None
+    ) -> TapMerge:
+        """Begin with one sketch; `strata` are the columns of its rows besides, see `strata`.
 
         Raises:
             DecodeError: shapes contradict each other.
@@ -70,8 +79,10 @@ class TapMerge:
         total = from_tensor(tap.moments.total, shape=(r,)) if r else np.zeros(0)
         outer = from_tensor(tap.moments.outer, shape=(r * (r + 1) // 2,)) if r else np.zeros(0)
         rows = RowMerge(keep)
-        if tap.HasField("rows"):
-            rows.add(keys, _row_columns(tap.rows, len(keys)))
+        if tap.HasField("rows") and not tap.rows.parts:
+            rows.add(keys, {**_row_columns(tap.rows, len(keys)), **(strata or {})})
+        elif strata and tap.rows.parts:
+            raise DecodeError("content", "rows in parts are not chosen by novelty")
         return cls(
             duplicate=tap.duplicate,
             width=tap.width,
@@ -86,6 +97,8 @@ class TapMerge:
             else None,
             elements=HistogramMerge.of(tap.elements) if tap.HasField("elements") else None,
             rows=rows,
+            partial=_partial(tap.rows, keys, keep) if tap.rows.parts else None,
+            summaries=read_summaries(tap.summaries),
         )
 
     def agrees_with(self, other: TapMerge) -> bool:
@@ -98,6 +111,12 @@ class TapMerge:
             and _same_layout(self.elements, other.elements)
             and self.rows.agrees_with(
                 {name: parts[0] for name, parts in other.rows.columns.items()}
+            )
+            and _both_agree(self.partial, other.partial)
+            and all(
+                self.summaries[name].agrees_with(summary)
+                for name, summary in other.summaries.items()
+                if name in self.summaries
             )
         )
 
@@ -115,9 +134,17 @@ class TapMerge:
             self.elements.add(other.elements)
         for place, keys in enumerate(other.rows.keys):
             self.rows.add(keys, {name: parts[place] for name, parts in other.rows.columns.items()})
+        if self.partial is not None and other.partial is not None:
+            self.partial.merge(other.partial)
+        for name, summary in other.summaries.items():
+            mine = self.summaries.get(name)
+            if mine is None:
+                self.summaries[name] = summary
+            else:
+                mine.add(summary)
 
-    def message(self, name: str) -> tuple[pb.TapSketch, Keys]:
-        """Return the wire form and the keys of its rows."""
+    def message(self, name: str, *, is_dump: bool = False) -> tuple[pb.TapSketch, Keys]:
+        """Return the wire form and the keys of its rows; a dump keeps rows that wait for their other parts."""
         tap = pb.TapSketch(tap=name, duplicate=self.duplicate, width=self.width)
         if self.total.size:
             tap.moments.n = self.n
@@ -130,11 +157,38 @@ class TapMerge:
             tap.norm_histogram.CopyFrom(self.norm_histogram.message())
         if self.elements is not None:
             tap.elements.CopyFrom(self.elements.message())
-        keys, columns = self.rows.settle()
+        tap.summaries.extend(write_summaries(self.summaries))
+        if self.partial is not None and is_dump:
+            return tap, _dump_partial(self.partial, tap.rows)
+        keys, columns = self.partial.whole() if self.partial else self.rows.settle()
         if columns:
             tap.rows.scaled.CopyFrom(to_tensor(columns["scaled"]))
             tap.rows.scale.CopyFrom(to_tensor(columns["scale"]))
         return tap, keys
+
+
+def _partial(rows: pb.Rows, keys: Keys, keep: int) -> PartialRows:
+    found = PartialRows(rows.parts, keep)
+    values = from_tensor(rows.partial, shape=(len(keys), None))
+    seen = from_tensor(rows.seen, shape=(len(keys),)) if rows.HasField("seen") else None
+    if values.dtype.kind != "f" or rows.parts > MAX_PARTS:
+        raise DecodeError("content", f"{rows.parts} parts of rows of {values.dtype}")
+    found.add(keys, values, seen)
+    return found
+
+
+def _dump_partial(partial: PartialRows, rows: pb.Rows) -> Keys:
+    keys, values, seen = partial.settle()
+    rows.parts = partial.parts
+    rows.partial.CopyFrom(to_tensor(values))
+    rows.seen.CopyFrom(to_tensor(seen))
+    return keys
+
+
+def _both_agree(a: PartialRows | None, b: PartialRows | None) -> bool:
+    if a is None or b is None:
+        return a is b
+    return a.agrees_with(b)
 
 
 def _row_columns(rows: pb.Rows, k: int) -> Columns:

@@ -10,11 +10,13 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from infoplane.collector.assemble import strata
 from infoplane.collector.assemble.event_table import read_table
 from infoplane.collector.taps import UNIT_PREFIX
 from infoplane.estimators.state import LogHistogram, Moments, RowSample
 from infoplane.wire import DecodeError, from_tensor
 from infoplane.wire import infoplane_pb2 as pb
+from infoplane.wire.histograms import from_histogram
 
 T = TypeVar("T")
 
@@ -35,12 +37,14 @@ class Norms:
 class TapView:
     """One tap of one window; arrays are made when first asked for.
 
-    `sketch` and `keys` as in the schema: moments about zero of the projected rows, a sample of them by key.
+    `sketch` and `keys` as in the schema: moments about zero of the projected rows, a sample of them by key. `pane` is
+    where they came in; its columns say which rows are a uniform sample.
     """
 
     sketch: pb.TapSketch
     row_keys: pb.Tensor
     completeness: float
+    pane: pb.WindowPane | None = None
 
     @cached_property
     def moments(self) -> Moments | None:
@@ -56,13 +60,28 @@ class TapView:
 
     @cached_property
     def rows(self) -> RowSample | None:
-        """Sampled projected rows, None if the tap sends none. Raises DecodeError."""
+        """A uniform sample of projected rows, None if the tap sends none. Raises DecodeError.
+
+        Rows that are in the pane for their novelty alone are not in it.
+        """
+        found = self.weighted_rows
+        return found if found is None else _uniform(found)
+
+    @cached_property
+    def weighted_rows(self) -> RowSample | None:
+        """All sampled projected rows, None if the tap sends none. Raises DecodeError.
+
+        With the column `#inclusion` where rows were chosen by novelty: the sum of y / inclusion estimates that of y
+        over all rows, up to a factor which the pane's rows share (`rows_total` / the sum of 1 / inclusion). For sums
+        and means only: an estimator that takes its rows as independent draws must have `rows`.
+        """
         if not self.sketch.HasField("rows"):
             return None
         keys = from_tensor(self.row_keys, shape=(None,))
         scaled = from_tensor(self.sketch.rows.scaled, shape=(len(keys), None))
         scale = from_tensor(self.sketch.rows.scale, shape=(len(keys),))
-        return RowSample(keys, scaled.astype(np.float32) * scale[:, None])
+        columns = strata.of_pane(self.pane, len(keys)) if self.pane is not None else {}
+        return RowSample(keys, scaled.astype(np.float32) * scale[:, None], columns)
 
     @cached_property
     def elements(self) -> LogHistogram | None:
@@ -70,7 +89,7 @@ class TapView:
         if not self.sketch.HasField("elements"):
             return None
         histogram = self.sketch.elements
-        counts = from_tensor(histogram.counts, shape=(None,)).astype(np.int64)
+        counts = from_histogram(histogram)
         try:
             return LogHistogram(counts, histogram.nonfinite, histogram.is_signed)
         except ValueError as error:
@@ -83,22 +102,39 @@ class TapView:
         return Norms(n.n, n.sum_square, n.sum_fourth, n.maximum, n.nonfinite, self.sketch.width)
 
 
+def _uniform(sample: RowSample) -> RowSample:
+    """Return the rows that are a uniform sample, without the columns that say so."""
+    if strata.UNIFORM not in sample.columns:
+        return sample
+    kept = sample.take(np.flatnonzero(sample.columns[strata.UNIFORM]))
+    own = (strata.INCLUSION, strata.UNIFORM)
+    return RowSample(
+        kept.keys, kept.values, {n: c for n, c in kept.columns.items() if n not in own}
+    )
+
+
 @dataclass(frozen=True)
 class TokensView:
     """Sampled tokens: columns by name, rows by key."""
 
     tokens: pb.Tokens
     completeness: float
+    pane: pb.WindowPane | None = None
 
     @cached_property
     def sample(self) -> RowSample:
-        """Rows without values, with the columns position, target, log_prob, entropy, valid. Raises DecodeError."""
+        """A uniform sample of rows without values, with the columns position, target, log_prob, entropy, valid.
+
+        Raises DecodeError.
+        """
         keys = from_tensor(self.tokens.row_keys, shape=(None,))
         columns: dict[str, NDArray[Any]] = {
             column.name: from_tensor(column.values, shape=(len(keys),))
             for column in self.tokens.columns
         }
-        return RowSample(keys, np.zeros((len(keys), 0), np.float32), columns)
+        if self.pane is not None:
+            columns |= strata.of_pane(self.pane, len(keys))
+        return _uniform(RowSample(keys, np.zeros((len(keys), 0), np.float32), columns))
 
     @property
     def vocabulary(self) -> int:
@@ -230,9 +266,9 @@ class WindowView:
             completeness = units[pane.unit].completeness
             if kind == "tap":
                 where = inputs if pane.tap.duplicate else taps
-                where[pane.tap.tap] = TapView(pane.tap, pane.row_keys, completeness)
+                where[pane.tap.tap] = TapView(pane.tap, pane.row_keys, completeness, pane)
             elif kind == "tokens":
-                tokens = TokensView(pane.tokens, completeness)
+                tokens = TokensView(pane.tokens, completeness, pane)
             elif kind == "scalars":
                 scalars.extend(pane.scalars.values)
             elif kind == "agent":

@@ -1,0 +1,105 @@
+"""The agent on a CUDA device: no synchronisation in whole steps, complete records, equal losses, a bounded cost."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from infoplane.agent import attach
+from infoplane.wire import decode
+from infoplane.wire import infoplane_pb2 as pb
+
+STEPS = 12
+
+
+def _toy() -> Any:
+    """Return the small model of the agent's tests."""
+    path = Path(__file__).parents[1] / "agent" / "conftest.py"
+    spec = importlib.util.spec_from_file_location("agent_conftest", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    torch.manual_seed(0)
+    return module.Model(width=64)
+
+
+def _settings() -> dict[str, Any]:
+    return {"transport": "memory", "sampling.base_level": 1, "governor.enabled": False}
+
+
+def _train(model: Any, monitor: Any, device: torch.device, mode: str = "default") -> list[float]:
+    """Return the losses, read only at the end."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    data = torch.Generator().manual_seed(3)
+    batches = [torch.randint(0, 61, (8, 33), generator=data).to(device) for _ in range(STEPS)]
+    losses = []
+    torch.manual_seed(5)
+    for step, ids in enumerate(batches):
+        # The first sampled steps build the projection and load kernels.
+        torch.cuda.set_sync_debug_mode(mode if step >= 4 else "default")
+        loss = model(ids[:, :-1], ids[:, 1:])
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.detach())
+        if monitor is not None:
+            monitor.step()
+    torch.cuda.set_sync_debug_mode("default")
+    return [loss.item() for loss in losses]
+
+
+def test_whole_steps_never_synchronise(cuda: torch.device) -> None:
+    model = _toy().to(cuda)
+    monitor = attach(model, config=_settings(), run="sync")
+    _train(model, monitor, cuda, mode="error")
+    monitor.close()
+    stats = monitor.stats()
+    assert not {n: v for n, v in stats.items() if ("error" in n or "dropped" in n) and v}
+
+
+def test_records_are_complete_and_losses_equal(cuda: torch.device) -> None:
+    plain, watched = _toy().to(cuda), _toy().to(cuda)
+    expected = _train(plain, None, cuda)
+    monitor = attach(watched, config=_settings(), run="parity")
+    assert _train(watched, monitor, cuda) == expected
+    monitor.close()
+    records = [decode(message.value, pb.Record) for message in monitor.messages]
+    sketched = [r.step for r in records if r.WhichOneof("body") == "sketch"]
+    assert sorted(set(sketched)) == list(range(0, STEPS, 2))
+
+
+def test_a_captured_graph_runs_beside_the_agent(cuda: torch.device) -> None:
+    """A module with hooks cannot be captured; one that the agent has let go of can."""
+    model = _toy().to(cuda).eval()
+    monitor = attach(model, config=_settings(), run="graphs")
+    monitor.detach()
+    ids = torch.randint(0, 61, (8, 32), device=cuda)
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream), torch.no_grad():
+        model(ids)
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph), torch.no_grad():
+        output = model(ids)
+    graph.replay()
+    with torch.no_grad():
+        torch.testing.assert_close(output, model(ids))
+    monitor.close()
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
+def test_a_compiled_model_is_tapped(cuda: torch.device) -> None:
+    model = _toy().to(cuda)
+    compiled = torch.compile(model)
+    monitor = attach(compiled, config=_settings(), run="compiled")
+    _train(compiled, monitor, cuda)
+    monitor.close()
+    records = [decode(message.value, pb.Record) for message in monitor.messages]
+    assert {r.step for r in records if r.WhichOneof("body") == "sketch"} == set(range(0, STEPS, 2))
