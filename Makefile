@@ -11,7 +11,7 @@ BENCHMARKS ?= benchmarks/agent/overhead.py benchmarks/agent_transport/broker_fai
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-seeds test kill-matrix check fmt bench gen
+.PHONY: help setup demo demo-seeds test kill-matrix matrix gpu check fmt bench gen
 
 help: ## Explain the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,12 @@ test: $(STAMP) ## Run all tests; INFOPLANE_REQUIRE=browser,broker forbids to ski
 kill-matrix: $(STAMP) ## Kill and stop every part of the chain under a running job, on Apache Kafka (a quarter of an hour)
 	INFOPLANE_KILL_MATRIX=1 INFOPLANE_REQUIRE=kafka,deepspeed \
 	  $(BIN)/python -m pytest tests/integration/test_kill_matrix.py -v $(ARGS)
+
+matrix: $(STAMP) ## Train every parallel layout with every recomputation and compiler, agent on and off (about an hour)
+	$(BIN)/python scripts/layout_matrix.py $(ARGS)
+
+gpu: $(STAMP) ## Check what needs a CUDA device; without one, say so and end with code 3
+	$(BIN)/python scripts/gpu_lane.py $(ARGS)
 
 check: $(STAMP) ## Lint, formatting, types and import contracts
 	$(BIN)/ruff check

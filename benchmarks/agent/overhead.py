@@ -1,201 +1,160 @@
-"""What the agent costs: idle hooks, its own time at the default level, and step time with and without sampling.
+"""What the agent costs a rank, line by line of its budget, in fresh processes.
 
-    python benchmarks/agent/overhead.py [--pairs 12] [--layers 6] [--width 384]
+    python benchmarks/agent/overhead.py [--processes 20] [--quick] [--json FILE] [--write]
 
-Own time = (time on the training thread in sampled hooks and at boundaries + CPU time of the publisher and of its
-transport) / step time, as the agent reports it about itself. Blocks of one interval (16 steps) run in random order
-with sampling on and paused, in one process; the ratio of their medians gets a bootstrap interval over the pairs.
+Own time = time on the training thread in sampled hooks and at boundaries + CPU time of the publisher and of its
+transport, as the agent counts it about itself; its share is taken of the steps' wall time. A sampled step is compared
+with an unsampled one in pairs of random order; the median of their ratios gets a bootstrap interval. Beside the agent,
+in the same run: what others do in forward hooks (rivals.py), at the same steps.
+
+Judge wall times on a quiet machine only. `--write` leaves a dated page beside this file.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import platform
-import statistics
+import subprocess
 import sys
-import time
+from dataclasses import asdict
+from datetime import datetime, timezone
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from models import Size
+from results import Line, page, table
 
-from infoplane.agent import Monitor, attach
-
-BLOCK_STEPS = 16
-BUDGET_SHARE = 0.005
+TRIAL = Path(__file__).with_name("trial.py")
+METHODS = ("agent", "host copies", "host reads")
 
 
-class Layer(nn.Module):
-    """A pre-norm transformer layer with heads of width 64."""
+def trial(kind: str, options: dict[str, Any]) -> Any:
+    """Return what one fresh process measured."""
+    command = [sys.executable, str(TRIAL), kind, json.dumps(options)]
+    threads = str(options["threads"])
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("INFOPLANE_")}
+    environment |= {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
 
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
-        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.up, self.act, self.down = (
-            nn.Linear(width, 4 * width),
-            nn.GELU(),
-            nn.Linear(4 * width, width),
+
+def median_ratio(on: Any, off: Any, rounds: int = 5000) -> tuple[float, float, float]:
+    """Return (median of on / off - 1, lower, upper 95 %) over resampled pairs."""
+    ratios = np.asarray(on, dtype=float) / np.asarray(off, dtype=float) - 1
+    picks = np.random.default_rng(0).integers(0, ratios.size, size=(rounds, ratios.size))
+    low, high = np.percentile(np.median(ratios[picks], axis=1), [2.5, 97.5])
+    return float(np.median(ratios)), float(low), float(high)
+
+
+def own_lines(processes: int, options: dict[str, Any]) -> list[Line]:
+    """Return the lines on own time, memory and bytes, over fresh processes."""
+    found = [trial("own", options) for _ in range(processes)]
+    ratios = [one["ratio"] for one in found]
+    first = found[0]
+    size = f"{first['parameters'] / 1e6:.1f} M parameters, {np.median([f['step_seconds'] for f in found]):.2f} s a step"
+    parts = ", ".join(
+        f"{label} {1e3 * np.median([f[f'{name}_per_sampled_step'] for f in found]):.2f} ms"
+        for label, name in (
+            ("training thread", "hook_seconds"),
+            ("publisher", "publisher_cpu_seconds"),
+            ("transport", "transport_cpu_seconds"),
         )
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return x of the same shape, (B, S, d)."""
-        batch, length, width = x.shape
-        parts = self.qkv(self.norms[0](x)).view(batch, length, 3, -1, 64).permute(2, 0, 3, 1, 4)
-        attended = nn.functional.scaled_dot_product_attention(*parts, is_causal=True)
-        x = x + self.out(attended.transpose(1, 2).reshape(batch, length, width))
-        return x + self.down(self.act(self.up(self.norms[1](x))))
-
-
-class Model(nn.Module):
-    """A byte-level language model."""
-
-    def __init__(self, layers: int, width: int, vocabulary: int = 256) -> None:
-        super().__init__()
-        self.embed = nn.Embedding(vocabulary, width)
-        self.layers = nn.ModuleList(Layer(width) for _ in range(layers))
-        self.final_norm, self.lm_head = nn.LayerNorm(width), nn.Linear(width, vocabulary)
-
-    def forward(self, ids: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Return the cross-entropy in nats."""
-        x = self.embed(ids)
-        for layer in self.layers:
-            x = layer(x)
-        logits = self.lm_head(self.final_norm(x))
-        return nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
-
-
-def idle_us(model: nn.Module, monitor: Monitor, calls: int = 3_000, repeats: int = 31) -> float:
-    """Return what an idle agent adds to one forward of the whole model, in microseconds.
-
-    Between sampled micro-batches only one hook stays, in the root. Median over CPU times, so that a busy machine
-    does not count.
-    """
-    root = nn.Identity()
-    enter = next(h for h in model._forward_pre_hooks.values() if "infoplane" in type(h).__module__)
-    plain = nn.Identity()
-    root.register_forward_pre_hook(enter, with_kwargs=True)
-    monitor.pause()
-
-    def call(module: nn.Module) -> float:
-        start = time.thread_time()
-        for _ in range(calls):
-            module(None)
-        return (time.thread_time() - start) / calls * 1e6
-
-    return statistics.median(call(root) - call(plain) for _ in range(repeats))
-
-
-def armed_hooks(model: nn.Module) -> int:
-    """Return how many hooks of the agent are inside the model, the root's one left out."""
-    inner = [module for module in model.modules() if module is not model]
-    return sum(
-        "infoplane" in type(hook).__module__
-        for module in inner
-        for hook in (*module._forward_hooks.values(), *module._forward_pre_hooks.values())
     )
+    grown = [one["rss_growth"] / 2**20 for one in found]
+    sent = float(np.median([one["bytes_per_sampled_step"] for one in found]))
+    note = f"{processes} processes; {size}"
+    return [
+        Line("own time / step time, median", float(np.median(ratios)), 0.004, "ratio", note),
+        Line("own time / step time, p95", float(np.percentile(ratios, 95)), 0.005, "ratio", parts),
+        Line("growth of resident memory, largest", max(grown), 100.0, "MiB", "from before attach"),
+        Line("bytes of a rank and sampled step", sent / 1e3, None, "kB", "before compression"),
+    ]
 
 
-class Trainer:
-    """Runs blocks of steps and keeps their times."""
-
-    def __init__(self, args: argparse.Namespace, monitor_path: Path) -> None:
-        torch.manual_seed(0)
-        self.model = Model(args.layers, args.width)
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-4)
-        self.ids = torch.randint(0, 256, (args.batch, args.length + 1))
-        self.monitor: Monitor = attach(
-            self.model, config={"transport": "file", "file.path": str(monitor_path)}, run="overhead"
-        )
-
-    @property
-    def num_parameters(self) -> int:
-        """Parameters of the model."""
-        return sum(p.numel() for p in self.model.parameters())
-
-    def block(self, *, is_on: bool) -> tuple[float, float]:
-        """Return (wall, CPU of the process) seconds of a step, means over one interval."""
-        (self.monitor.resume if is_on else self.monitor.pause)()
-        start, start_cpu = time.perf_counter(), time.process_time()
-        for _ in range(BLOCK_STEPS):
-            loss = self.model(self.ids[:, :-1], self.ids[:, 1:])
-            loss.backward()
-            self.optimizer.step()
-            self.optimizer.zero_grad()
-            self.monitor.log(loss=loss)
-            self.monitor.step()
-        wall, cpu = time.perf_counter() - start, time.process_time() - start_cpu
-        return wall / BLOCK_STEPS, cpu / BLOCK_STEPS
+def idle_lines(options: dict[str, Any]) -> list[Line]:
+    """Return the lines on steps that are not sampled."""
+    found = trial("idle", options)
+    return [
+        Line("idle hook", found["idle_us"], 1.5, "us", "a forward of the whole model"),
+        Line(
+            "unsampled step, hook and boundary", found["step_us"], None, "us", "one forward a step"
+        ),
+    ]
 
 
-def bootstrap(on: np.ndarray, off: np.ndarray, rounds: int = 5000) -> tuple[float, float, float]:
-    """Return (ratio of medians - 1, lower, upper 95 %) over resampled pairs."""
-    generator = np.random.default_rng(0)
-    picks = generator.integers(0, on.size, size=(rounds, on.size))
-    ratios = np.median(on[picks], axis=1) / np.median(off[picks], axis=1) - 1
-    low, high = np.percentile(ratios, [2.5, 97.5])
-    return float(np.median(on) / np.median(off) - 1), float(low), float(high)
+def pair_lines(options: dict[str, Any]) -> list[Line]:
+    """Return the lines on sampled steps, of the agent and of what others do."""
+    found = trial("pairs", options)
+    lines = []
+    for method, times in found.items():
+        on, off = np.array(times["on"]), np.array(times["off"])
+        for column, clock in enumerate(("wall", "CPU")):
+            ratio, low, high = median_ratio(on[:, column], off[:, column])
+            budget = 0.03 if (method, clock) == ("agent", "wall") else None
+            note = f"95 % interval {low:+.2%} .. {high:+.2%}, {len(on)} pairs"
+            lines.append(
+                Line(
+                    f"sampled / unsampled step - 1, {method}, {clock}", ratio, budget, "ratio", note
+                )
+            )
+    return lines
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--pairs", type=int, default=12)
-    parser.add_argument("--layers", type=int, default=6)
-    parser.add_argument("--width", type=int, default=384)
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--length", type=int, default=128)
+def launch_lines(options: dict[str, Any]) -> list[Line]:
+    """Return what a loop of tiny operations feels of the publisher, scaled to the default interval."""
+    found = trial("launch", options)
+    ratio, low, high = median_ratio(found["busy"], found["alone"])
+    note = f"95 % interval {low:+.2%} .. {high:+.2%}; in the {options['launch_seconds']} s after every sampled step"
+    return [Line("launch-bound loop beside the publisher - 1", ratio, 0.02, "ratio", note)]
+
+
+def arguments() -> argparse.Namespace:
+    """Return the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--processes", type=int, default=20, help="fresh processes for own time")
+    parser.add_argument("--intervals", type=int, default=4, help="intervals of 16 steps in each")
+    parser.add_argument("--pairs", type=int, default=60)
+    parser.add_argument(
+        "--rounds", type=int, default=31, help="of the idle and the launch-bound loop"
+    )
+    parser.add_argument("--launch-seconds", type=float, default=0.5)
     parser.add_argument("--threads", type=int, default=1)
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    print("command:", " ".join(sys.argv))
-    print(
-        f"versions: python {platform.python_version()}, torch {torch.__version__}, {args.threads} threads"
-    )
-    with TemporaryDirectory() as folder:
-        measure(args, Path(folder) / "records.log")
+    parser.add_argument("--publisher", choices=("thread", "sidecar"), default="thread")
+    parser.add_argument("--quick", action="store_true", help="a tiny model: does it all work?")
+    parser.add_argument("--json", type=Path, help="file for the numbers")
+    parser.add_argument("--write", action="store_true", help="write results-DATE.md")
+    return parser.parse_args()
 
 
-def measure(args: argparse.Namespace, path: Path) -> None:
-    trainer = Trainer(args, path)
-    # The first sampled step builds the projections and warms the kernels up.
-    trainer.block(is_on=True)
-    before = trainer.monitor.stats()
-    generator = np.random.default_rng(1)
-    times: dict[bool, list[tuple[float, float]]] = {True: [], False: []}
-    for _ in range(args.pairs):
-        for is_on in generator.permutation([True, False]).tolist():
-            times[is_on].append(trainer.block(is_on=is_on))
-    idle, inside = idle_us(trainer.model, trainer.monitor), armed_hooks(trainer.model)
-    trainer.monitor.close()
-    after = trainer.monitor.stats()
-    spent = {name: after.get(name, 0.0) - before.get(name, 0.0) for name in after}
-    print(
-        f"idle: {inside} hooks inside the model, {idle:.1f} us per forward of the whole model in the root's one"
-    )
-    on, off = np.array(times[True]), np.array(times[False])
-    step_seconds = float(on[:, 0].mean())
-    sampled = spent["sampled_steps"]
-    own = (
-        spent["hook_seconds"]
-        + spent["publisher_cpu_seconds"]
-        + spent.get("transport_cpu_seconds", 0)
-    )
-    cpu_ms = on[:, 1].mean() * 1e3
-    print(f"model: {trainer.num_parameters / 1e6:.1f} M parameters")
-    print(f"step: {step_seconds * 1e3:.0f} ms wall, {cpu_ms:.0f} ms CPU")
-    print(
-        f"per sampled step: {spent['hook_seconds'] / sampled * 1e3:.2f} ms training thread, "
-        f"{spent['publisher_cpu_seconds'] / sampled * 1e3:.2f} ms publisher CPU, "
-        f"{spent['bytes_sent'] / sampled / 1e3:.0f} kB"
-    )
-    share = own / sampled / (BLOCK_STEPS * step_seconds)
-    print(f"own time: {share:.3%} of step time at the default level (budget {BUDGET_SHARE:.1%})")
-    for column, clock in enumerate(("wall", "process CPU")):
-        ratio, low, high = bootstrap(on[:, column], off[:, column])
-        print(f"{clock} on / paused - 1: {ratio:+.2%}, 95 % interval {low:+.2%} .. {high:+.2%}")
+def main() -> int:
+    args = arguments()
+    size = Size(layers=2, width=64, batch=2, length=32) if args.quick else Size()
+    options = {
+        "size": asdict(size), "threads": args.threads, "publisher": args.publisher, "intervals": args.intervals,
+        "pairs": args.pairs, "rounds": args.rounds, "launch_seconds": args.launch_seconds, "methods": METHODS,
+    }  # fmt: skip
+    lines = own_lines(args.processes, options)
+    lines += idle_lines(options) + pair_lines(options) + launch_lines(options)
+    header = {
+        "command": " ".join(["python", *sys.argv]),
+        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}",
+        "versions": f"python {platform.python_version()}, torch {torch.__version__}, {args.threads} threads",
+    }
+    print(table(lines))
+    if args.json:
+        args.json.write_text(
+            json.dumps({**header, "lines": [asdict(line) for line in lines]}, indent=1)
+        )
+    if args.write:
+        path = Path(__file__).with_name(f"results-{header['date']}.md")
+        path.write_text(page(header, lines))
+    return int(any(line.is_broken for line in lines) and not args.quick)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
