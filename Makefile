@@ -11,7 +11,7 @@ BENCHMARKS ?= benchmarks/agent/overhead.py benchmarks/agent_transport/broker_fai
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-seeds test kill-matrix matrix gpu check fmt bench gen
+.PHONY: help setup demo demo-seeds test kill-matrix layouts matrix gpu check fmt bench gen
 
 help: ## Explain the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,11 +36,17 @@ demo-seeds: $(STAMP) ## Run the demo with and without fault on SEEDS and judge t
 test: $(STAMP) ## Run all tests; INFOPLANE_REQUIRE=browser,broker forbids to skip what needs these
 	$(BIN)/python -m pytest $(ARGS)
 
-kill-matrix: $(STAMP) ## Kill and stop every part of the chain under a running job, on Apache Kafka (a quarter of an hour)
+kill-layouts: $(STAMP) ## Train parallel layouts with the agent on and off: what CI runs of the matrix (five minutes)
+	INFOPLANE_LAYOUTS=1 INFOPLANE_REQUIRE=deepspeed $(BIN)/python -m pytest tests/integration/test_layouts.py $(ARGS)
+
+matrix: $(STAMP) ## Kill and stop every part of the chain under a running job, on Apache Kafka (a quarter of an hour)
 	INFOPLANE_KILL_MATRIX=1 INFOPLANE_REQUIRE=kafka,deepspeed \
 	  $(BIN)/python -m pytest tests/integration/test_kill_matrix.py -v $(ARGS)
 
-matrix: $(STAMP) ## Train every parallel layout with every recomputation and compiler, agent on and off (about an hour)
+layouts: $(STAMP) ## Train parallel layouts with the agent on and off: what CI runs of the matrix (five minutes)
+	INFOPLANE_LAYOUTS=1 INFOPLANE_REQUIRE=deepspeed $(BIN)/python -m pytest tests/integration/test_layouts.py $(ARGS)
+
+matrix: $(STAMP) ## Train every parallel layout with every recomputation and compiler, agent on and off (over an hour)
 	$(BIN)/python scripts/layout_matrix.py $(ARGS)
 
 gpu: $(STAMP) ## Check what needs a CUDA device; without one, say so and end with code 3

@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "integration"))
 
 from layout_cells import COMPILE, RECOMPUTE, WORLDS, reason  # noqa: E402
+from layout_job import WITHOUT  # noqa: E402
 from layout_models import BATCH, LAYERS, LENGTH  # noqa: E402
 from layout_ranks import Cell, LayoutError, train  # noqa: E402
 
@@ -66,8 +67,15 @@ def run(name: str, recompute: str, compiler: str) -> str:
         try:
             return judge(train(name, Path(folder), [flavour], 240), flavour)
         except LayoutError as error:
-            last = [line for line in str(error).splitlines() if line.strip()] or ["timeout"]
-            return f"failed: {last[-1][:200]}"
+            if WITHOUT in str(error):
+                return f"not legal: it fails without the agent: {_reason(str(error))}"
+            return f"failed: {_reason(str(error))}"
+
+
+def _reason(log: str) -> str:
+    """Return the last line of a log that names an error."""
+    lines = [line for line in log.splitlines() if "Error" in line] or log.splitlines()
+    return lines[-1].rpartition("]: ")[2][:160] if lines else "it did not end in time"
 
 
 def main() -> int:

@@ -8,6 +8,9 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 VERBS = {
     "kill-matrix",
+    "matrix",
+    "layouts",
+    "gpu",
     "help",
     "setup",
     "demo",

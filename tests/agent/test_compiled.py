@@ -196,3 +196,19 @@ def test_an_error_behind_the_operator_ends_taps_and_not_training(
     target = outside(make_model(), lambda m: loops.append(make_loop(m)), "aot_eager")
     assert len(train(target, loops[0].monitor.step)) == STEPS
     assert loops[0].monitor.stats()["breaker_open"] == 1
+
+
+def test_probes_that_look_into_the_forward_pass_step_back_and_nobody_waits_for_them(
+    make_loop: Any, make_model: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    loops: list[Any] = []
+    settings = {"probes.gradients": "on", "probes.weights": "on", "sampling.width": 1}
+    with caplog.at_level(logging.WARNING, "infoplane.agent"):
+        target = outside(
+            make_model(), lambda m: loops.append(make_loop(m, **settings)), "aot_eager"
+        )
+    assert any("goes without: gradients" in record.getMessage() for record in caplog.records)
+    train(target, loops[0].monitor.step, steps=2)
+    records = loops[0].records()
+    assert not any("gradients" in record.units for record in records)
+    assert "weights" in {record.unit for record in records if record.WhichOneof("body") == "sketch"}

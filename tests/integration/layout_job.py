@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import sys
+import traceback
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from layout_models import (
 )
 
 STEPS = 3
+WITHOUT = "this cell fails without the agent"
 
 
 def config(layout: str, accumulation: int, dp_size: int) -> dict[str, Any]:
@@ -242,6 +244,7 @@ def settings(records: Path) -> dict[str, Any]:
         "run": "matrix",
         "attempt": 1,
         "governor.enabled": False,
+        "taps.modules": r"q_proj$",  # column-parallel under tensor parallelism
     }
 
 
@@ -273,8 +276,14 @@ def main(layout: str, rank: int, world: int, folder: Path, flavours: list[str]) 
     result: dict[str, Any] = {}
     for flavour in flavours:
         name = flavour.replace(":", "-")
+        try:
+            off = run(layout, flavour, None)
+        except Exception:
+            traceback.print_exc()
+            print(WITHOUT, file=sys.stderr, flush=True)
+            os._exit(1)
         result[flavour] = {
-            "off": run(layout, flavour, None),
+            "off": off,
             "on": run(layout, flavour, folder / f"records-{name}-{rank}"),
         }
         if "inductor" in flavour:

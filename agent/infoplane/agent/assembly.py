@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Final
@@ -40,13 +41,13 @@ from infoplane.agent.profiles import budget_of
 from infoplane.agent.projection import Projection
 from infoplane.agent.recorder import Plan, Recorder
 from infoplane.agent.records import Envelope
-from infoplane.agent.roster import capability_table, enroll
+from infoplane.agent.roster import capability_table, enroll, unit_names
 from infoplane.agent.sampling import RowSampling, rows_per_step
 from infoplane.agent.session import Announce, Parts
 from infoplane.agent.settings import Settings
 from infoplane.agent.sketch import add_act_regions, add_block_regions, add_partial_regions
 from infoplane.agent.slots import SlotRing
-from infoplane.agent.taps import Tap
+from infoplane.agent.taps import Discovery, Tap
 from infoplane.agent.transports import TransportFactory
 from infoplane.agent.units import TOKENS, LayerUnit
 from infoplane.agent.unlike import compare_settings
@@ -105,7 +106,9 @@ def build(
         identity.run, identity.attempt, settings.interval, k, ring.nbytes / 1e6,
         capability_table(found, roster.probes, without, coordinates),
     )  # fmt: skip
-    watch = CompileWatch(adapter.root, recorder, counters)
+    watch = CompileWatch(
+        adapter.root, recorder, counters, partial(_leave_out, envelope, found, probes)
+    )
     watch.start(is_compiled_outside=adapter.gate is not adapter.root)
     parts = Parts(
         adapter, envelope, roster.layer_units, ring, recorder, counters, hooks, announce,
@@ -114,6 +117,15 @@ def build(
     parts.desk = plan.desk
     parts.control = _control(parts, means or Means(), commands)
     return parts, transport_factory(settings, identity)
+
+
+def _leave_out(envelope: Envelope, found: Discovery, probes: Sequence[Probe]) -> None:
+    """Take the probes out that cannot look into compiled code."""
+    gone = [probe for probe in probes if probe.in_forward]
+    if gone:
+        names = ", ".join(probe.name for probe in gone)
+        _log.warning("infoplane: the model is compiled, so it goes without: %s", names)
+    envelope.forget({name for probe in gone for name in unit_names(probe, found.stack)})
 
 
 def _control(parts: Parts, means: Means, commands: CommandSource | None) -> Setup | None:

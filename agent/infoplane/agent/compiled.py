@@ -177,9 +177,17 @@ class CompileWatch:
         root: the model.
         recorder: whose hooks are to stay.
         counters: gets `compiled` = 1.
+        at_notice: called when hooks begin to stay.
     """
 
-    def __init__(self, root: nn.Module, recorder: Compilable, counters: Counters) -> None:
+    def __init__(
+        self,
+        root: nn.Module,
+        recorder: Compilable,
+        counters: Counters,
+        at_notice: Callable[[], None],
+    ) -> None:
+        self._at_notice = at_notice
         self._root = root
         self._recorder = recorder
         self._counters = counters
@@ -210,6 +218,7 @@ class CompileWatch:
             self._hooks = StayingHooks(self._recorder, self._recorder.taps.fix())
             self._recorder.probe_in_forward = False
             self._counters.add("compiled")
+            self._at_notice()
         if self._call is None and self._root._compiled_call_impl is not None:
             self._call = CallWrapper(self._root, self._recorder)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -57,6 +57,12 @@ class Envelope:
     def __post_init__(self) -> None:
         """Begin at the base level."""
         self.cadence = Cadence(self.settings.sampling.base_level)
+
+    def forget(self, names: Collection[str]) -> None:
+        """Take units out that this run turns out not to have; on all ranks alike, before their first record."""
+        self.units = tuple(name for name in self.units if name not in names)
+        # Replaced as a whole: the publisher's thread iterates over it.
+        self.roles = {name: role for name, role in self.roles.items() if name not in names}
 
     def next_seq(self, unit: str) -> int:
         """Return the next number of `unit`; taken when a record is made, so that dropped ones leave gaps."""

@@ -50,6 +50,7 @@ class Head(Probe):
 
     name = "head"
     spread = Spread.SHARDS
+    in_forward = False
     stage: ClassVar[Literal["each", "first", "last"]] = "last"
 
     def __init__(self, context: ProbeContext, holding: Holding | None) -> None:

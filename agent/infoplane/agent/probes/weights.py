@@ -72,6 +72,7 @@ class Weights(Probe):
 
     name = "weights"
     spread = Spread.SHARDS
+    in_forward = False
 
     def __init__(self, context: ProbeContext, holdings: Sequence[Sequence[Holding]]) -> None:
         blocks, dim = context.stack.blocks, context.settings.sampling.projection_dim
