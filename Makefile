@@ -36,10 +36,7 @@ demo-seeds: $(STAMP) ## Run the demo with and without fault on SEEDS and judge t
 test: $(STAMP) ## Run all tests; INFOPLANE_REQUIRE=browser,broker forbids to skip what needs these
 	$(BIN)/python -m pytest $(ARGS)
 
-kill-layouts: $(STAMP) ## Train parallel layouts with the agent on and off: what CI runs of the matrix (five minutes)
-	INFOPLANE_LAYOUTS=1 INFOPLANE_REQUIRE=deepspeed $(BIN)/python -m pytest tests/integration/test_layouts.py $(ARGS)
-
-matrix: $(STAMP) ## Kill and stop every part of the chain under a running job, on Apache Kafka (a quarter of an hour)
+kill-matrix: $(STAMP) ## Kill and stop every part of the chain under a running job, on Apache Kafka (a quarter of an hour)
 	INFOPLANE_KILL_MATRIX=1 INFOPLANE_REQUIRE=kafka,deepspeed \
 	  $(BIN)/python -m pytest tests/integration/test_kill_matrix.py -v $(ARGS)
 

@@ -166,7 +166,7 @@ def _plan(
         sampling=RowSampling(rule.key_seed, at.dp, envelope.rows_per_step, at.sp, at.sp_size),
         projection=Projection(rule.projection_dim, rule.projection_seed),
         device=device,
-        levels=tuple(role.level for role in envelope.roles.values()),
+        units_at=envelope.units_at,
         coordinates=at,
         targets=adapter.targets,
         sends_tokens=TOKENS in envelope.roles,

@@ -51,7 +51,7 @@ class Plan:
         cadence: says which steps are sampled.
         labels: setting tokens.labels.
         device: where activations are.
-        levels: of the units that this rank sends.
+        units_at: step -> records that this rank owes for it.
         coordinates: of this rank.
         targets: returns labels that do not pass through the model.
         sends_tokens: whether the tokens are this rank's to send.
@@ -68,7 +68,7 @@ class Plan:
     sampling: RowSampling
     projection: Projection
     device: torch.device
-    levels: tuple[int, ...]
+    units_at: Callable[[int], int]
     coordinates: Coordinates
     targets: Callable[[], torch.Tensor | None]
     sends_tokens: bool
@@ -77,10 +77,6 @@ class Plan:
     desk: Desk | None = None
     unit_taps: tuple[tuple[str, ...], ...] = ()
     vocabulary: tokens.VocabularyShard | None = None
-
-    def units_at(self, step: int) -> int:
-        """Return how many records this rank owes for `step`."""
-        return sum(step % (1 << level) == 0 for level in self.levels)
 
 
 class Recorder:

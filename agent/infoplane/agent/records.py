@@ -58,6 +58,10 @@ class Envelope:
         """Begin at the base level."""
         self.cadence = Cadence(self.settings.sampling.base_level)
 
+    def units_at(self, step: int) -> int:
+        """Return how many records this rank owes for a sampled `step`."""
+        return sum(step % (1 << role.level) == 0 for role in self.roles.values())
+
     def forget(self, names: Collection[str]) -> None:
         """Take units out that this run turns out not to have; on all ranks alike, before their first record."""
         self.units = tuple(name for name in self.units if name not in names)

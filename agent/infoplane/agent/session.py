@@ -232,7 +232,7 @@ class Session:
             recorder.seconds = self._waited = 0.0
             self._collect(step, slot)
         elif self.parts.envelope.cadence.is_missed(step) and not recorder.is_paused:
-            counters.add("records_dropped", "budget", len(self.parts.envelope.roles))
+            counters.add("records_dropped", "budget", self.parts.envelope.units_at(step))
         self._hand_over()
         self.rewards.hand_over()
 
