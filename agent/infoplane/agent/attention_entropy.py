@@ -15,8 +15,8 @@ import torch
 
 from infoplane.agent.softmax_sums import SoftmaxSums, entropy_of, merge_sums, sums_of
 
-# Floats of scratch at once, 64 MiB: heads are taken in chunks where a sequence is longer.
-_BUDGET: Final = 1 << 24
+# Floats of scratch at once, 16 MiB in each of three arrays: heads are taken in chunks where a sequence is longer.
+_BUDGET: Final = 1 << 22
 # With fewer keys than this, log n is too small a yardstick to compare heads by.
 FEWEST_KEYS: Final = 32
 FIELDS: Final = (
