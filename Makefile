@@ -11,7 +11,7 @@ BENCHMARKS ?= benchmarks/agent/overhead.py benchmarks/agent_transport/broker_fai
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-seeds test kill-matrix layouts matrix gpu check fmt bench gen
+.PHONY: help setup demo demo-seeds test kill-matrix chaos layouts matrix gpu check fmt bench gen
 
 help: ## Explain the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,10 @@ test: $(STAMP) ## Run all tests; INFOPLANE_REQUIRE=browser,broker forbids to ski
 kill-matrix: $(STAMP) ## Kill and stop every part of the chain under a running job, on Apache Kafka (a quarter of an hour)
 	INFOPLANE_KILL_MATRIX=1 INFOPLANE_REQUIRE=kafka,deepspeed \
 	  $(BIN)/python -m pytest tests/integration/test_kill_matrix.py -v $(ARGS)
+
+chaos: $(STAMP) ## Break the agent, its broker and its process in every way under a training (four minutes)
+	INFOPLANE_CHAOS=1 INFOPLANE_LONG=1 INFOPLANE_REQUIRE=broker \
+	  $(BIN)/python -m pytest tests/integration/test_agent_chaos.py $(ARGS)
 
 layouts: $(STAMP) ## Train parallel layouts with the agent on and off: what CI runs of the matrix (five minutes)
 	INFOPLANE_LAYOUTS=1 INFOPLANE_REQUIRE=deepspeed $(BIN)/python -m pytest tests/integration/test_layouts.py $(ARGS)

@@ -8,6 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 VERBS = {
     "kill-matrix",
+    "chaos",
     "matrix",
     "layouts",
     "gpu",

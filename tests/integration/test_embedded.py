@@ -69,17 +69,20 @@ def produce(kafka: KafkaSection, entries: list[LogEntry], pause_s: float = 0.0) 
     producer.close()
 
 
-def read(kafka: KafkaSection, topic: Topic, quiet_s: float = 1.0) -> list[Any]:
+def read(kafka: KafkaSection, topic: Topic) -> list[Any]:
+    """Return everything that is on a topic now, however long a busy broker takes to hand it over."""
     name = kafka.names.of(topic)
     consumer = KafkaConsumer(**client_settings(kafka), fetch_max_wait_ms=50)
-    consumer.assign([TopicPartition(name, p) for p in consumer.partitions_for_topic(name)])
+    places = [TopicPartition(name, p) for p in consumer.partitions_for_topic(name)]
+    consumer.assign(places)
     consumer.seek_to_beginning()
+    ends = consumer.end_offsets(places)
     found: list[Any] = []
-    last = time.monotonic()
-    while time.monotonic() - last < quiet_s:
+    deadline = time.monotonic() + 60
+    while any(consumer.position(place) < ends[place] for place in places):
+        assert time.monotonic() < deadline, f"{name} was not read to its end"
         for messages in consumer.poll(timeout_ms=100).values():
             found += messages
-            last = time.monotonic()
     consumer.close()
     return found
 
