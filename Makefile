@@ -38,7 +38,7 @@ test: $(STAMP) ## Run all tests; INFOPLANE_REQUIRE=browser,broker forbids to ski
 
 kill-matrix: $(STAMP) ## Kill and stop every part of the chain under a running job, on Apache Kafka (a quarter of an hour)
 	INFOPLANE_KILL_MATRIX=1 INFOPLANE_REQUIRE=kafka,deepspeed \
-	  $(BIN)/python -m pytest tests/integration/test_kill_matrix.py -v $(ARGS)
+	  $(BIN)/python -m pytest tests/integration/test_kill_matrix.py tests/integration/test_embedded.py -v $(ARGS)
 
 chaos: $(STAMP) ## Break the agent, its broker and its process in every way under a training (four minutes)
 	INFOPLANE_CHAOS=1 INFOPLANE_LONG=1 INFOPLANE_REQUIRE=broker \

@@ -35,13 +35,17 @@ pytestmark = pytest.mark.integration
 
 # What the wall clock may reach in a test: idle ticks must not close a window that a replay would keep open.
 ASSEMBLE = AssembleSettings(deadline_ms=20_000, lateness_ms=40_000)
+JOIN_MS = 240_000
 CHEAP = tuple(m for m in METRICS if not m.name.startswith(("mutual", "usable")))
 RUN = SyntheticRun(steps=96, ranks=2, rows=16)
 LAST_OF_TAPS = "agent_sent_bytes_total"  # what ESTIMATE publishes last of a joined window
 
 
 def stages() -> list[Any]:
-    return [assemble_stage(ASSEMBLE), estimate_stage(EstimateSettings(CHEAP))]
+    return [
+        assemble_stage(ASSEMBLE),
+        estimate_stage(EstimateSettings(CHEAP, join_deadline_ms=JOIN_MS)),
+    ]
 
 
 def collect(bootstrap: str) -> None:
@@ -130,6 +134,7 @@ def test_live_equals_replay(kafka: KafkaSection) -> None:
     assert comparable_results(live) == comparable_results(again)
 
 
+@pytest.mark.skipif(not os.environ.get("INFOPLANE_KILL_MATRIX"), reason="see `make kill-matrix`")
 def test_killed_collector_changes_no_last_pane(kafka: KafkaSection) -> None:
     """SIGKILL at five random moments while records come in; then the last panes equal a replay's."""
     generator = random.Random(3)
@@ -150,7 +155,7 @@ def test_killed_collector_changes_no_last_pane(kafka: KafkaSection) -> None:
         process.start()
     feeder.join()
     try:
-        live = wait_for_results(kafka, 12, 90)
+        live = wait_for_results(kafka, 12, 180)
     finally:
         process.kill()
         process.join()
