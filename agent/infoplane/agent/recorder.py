@@ -24,7 +24,7 @@ from infoplane.agent.breaker import Breaker
 from infoplane.agent.cadence import Cadence
 from infoplane.agent.counters import Counters
 from infoplane.agent.directives import Desk, Directive, taps_to_leave_out
-from infoplane.agent.guard import Guard
+from infoplane.agent.guard import Guard, in_backward
 from infoplane.agent.hooks import TapHooks
 from infoplane.agent.identity import Coordinates
 from infoplane.agent.novelty import NOTE, REGION, NoveltySampling
@@ -38,8 +38,6 @@ from infoplane.agent.slots import Capture, Slot, SlotRing
 from infoplane.agent.taps import Tap
 
 _log = logging.getLogger("infoplane.agent")
-# Private in torch; where it is missing, only a backward inside a forward goes undetected.
-_graph_task: Callable[[], int] = getattr(torch._C, "_current_graph_task_id", lambda: -1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +125,7 @@ class Recorder:
 
     def enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """Begin a forward pass; opens on micro-batch 0 of a sampled step."""
-        if torch.compiler.is_compiling() or _graph_task() != -1:
+        if torch.compiler.is_compiling() or in_backward():
             return
         self._shut()
         step = self._plan.step()
@@ -177,7 +175,7 @@ class Recorder:
 
     def fire(self, tap: Tap, value: Any) -> None:
         """Sketch what `tap` saw, once per sampled micro-batch."""
-        if torch.compiler.is_compiling() or _graph_task() != -1:
+        if torch.compiler.is_compiling() or in_backward():
             return
         slot = self._slot
         if slot is None or tap.name in slot.capture.widths or tap.name in self._breaker.off:
@@ -196,7 +194,7 @@ class Recorder:
         scene = self._scene
         if scene is None or all(probe.name != name for probe in self._active):
             return
-        recomputes = _graph_task() != -1
+        recomputes = in_backward()
         if recomputes and scene.is_forward:
             return
         self._run(name, function, replace(scene, is_recompute=recomputes), module, args, output)
@@ -211,14 +209,14 @@ class Recorder:
 
     def logits(self, output: Any) -> None:
         """Keep the head's output until the end of the forward."""
-        if torch.compiler.is_compiling() or _graph_task() != -1:
+        if torch.compiler.is_compiling() or in_backward():
             return
         if isinstance(output, torch.Tensor):
             self._logits = output.detach()
 
     def leave(self, output: Any) -> None:
         """End the forward pass: the tokens of the sampled rows are known now."""
-        if torch.compiler.is_compiling() or _graph_task() != -1:
+        if torch.compiler.is_compiling() or in_backward():
             return
         self._check_reach()
         self._run("tokens", self._write_tokens, output)

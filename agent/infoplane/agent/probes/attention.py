@@ -10,7 +10,7 @@ Taps `NN/heads`, summaries that add: `attention_entropy.FIELDS`, float32 (H,).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, Final
@@ -27,6 +27,7 @@ from infoplane.agent.attention_calls import (
     ulysses_of,
 )
 from infoplane.agent.attention_entropy import FIELDS, Visibility
+from infoplane.agent.guard import in_backward
 from infoplane.agent.layout import Layout
 from infoplane.agent.probes.base import Place, Probe, ProbeContext, Scene
 from infoplane.agent.probes.summaries import summed
@@ -36,8 +37,6 @@ from infoplane.agent.slots import Slot
 from infoplane.wire import infoplane_pb2 as pb
 
 MAX_ROWS: Final = 16
-# Private in torch; where it is missing, only a backward inside a forward goes undetected.
-_graph_task: Callable[[], int] = getattr(torch._C, "_current_graph_task_id", lambda: -1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +102,7 @@ class AttentionProbe(Probe):
 
     def note(self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """Keep what the layer attends with until its hook runs, which has errors and time counted."""
-        if id(module) in self._sites and _graph_task() == -1:
+        if id(module) in self._sites and not in_backward():
             self._calls[id(module)] = named_arguments(args, kwargs)
 
     def _look(self, site: Site, scene: Scene, module: nn.Module, args: Any, output: Any) -> None:

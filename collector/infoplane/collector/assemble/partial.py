@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infoplane.collector.assemble.rows import Columns, Keys
+from infoplane.wire.rows import scaled_rows
 
 # Rows beyond the target that wait for their other parts, so that none is cut before it is whole.
 _SLACK = 2
@@ -68,16 +69,5 @@ class PartialRows:
         """Return keys and columns, as in a record, of the `keep` smallest rows that are whole."""
         keys, sums, seen = self.settle()
         chosen = np.flatnonzero(seen >= self.parts)[: self.keep]
-        return keys[chosen], pack(sums[chosen])
-
-
-def pack(rows: NDArray[np.float64]) -> dict[str, NDArray[Any]]:
-    """Return rows (m, r) as float16 in -1..1 with a float32 scale per row; a row that is not finite reads back NaN."""
-    scale = np.abs(rows).max(axis=1, initial=0.0)
-    is_finite = np.isfinite(scale)
-    divisor = np.where(is_finite & (scale > 0), scale, 1.0)
-    scaled = np.where(is_finite[:, None], rows / divisor[:, None], 0.0)
-    return {
-        "scaled": scaled.astype(np.float16),
-        "scale": np.where(is_finite, scale, np.nan).astype(np.float32),
-    }
+        scaled, scale = scaled_rows(sums[chosen])
+        return keys[chosen], {"scaled": scaled, "scale": scale}
