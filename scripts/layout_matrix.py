@@ -22,7 +22,8 @@ sys.path.insert(0, str(ROOT / "tests" / "integration"))
 from layout_cells import COMPILE, RECOMPUTE, WORLDS, reason  # noqa: E402
 from layout_job import WITHOUT  # noqa: E402
 from layout_models import BATCH, LAYERS, LENGTH  # noqa: E402
-from layout_ranks import Cell, LayoutError, train  # noqa: E402
+from layout_ranks import Cell, train  # noqa: E402
+from rank_processes import RanksError  # noqa: E402
 
 STEPS = 3
 SAME = ("losses", "parameters", "rng")
@@ -66,7 +67,7 @@ def run(name: str, recompute: str, compiler: str) -> str:
     with TemporaryDirectory() as folder:
         try:
             return judge(train(name, Path(folder), [flavour], 240), flavour)
-        except LayoutError as error:
+        except RanksError as error:
             if WITHOUT in str(error):
                 return f"not legal: it fails without the agent: {_reason(str(error))}"
             return f"failed: {_reason(str(error))}"

@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 from layout_reading import Sent
-from rank_processes import rank_environment
+from rank_processes import run_ranks
 
 FOLDER = Path(__file__).parent
-
-
-class LayoutError(Exception):
-    """The ranks did not finish; the message is the end of their logs."""
 
 
 class Cell:
@@ -37,27 +30,13 @@ class Cell:
 
 
 def train(name: str, folder: Path, flavours: list[str], patience_s: float) -> Cell:
-    """Train `LAYOUT-WORLD` in all flavours, each with the agent on and off; raises LayoutError."""
+    """Train `LAYOUT-WORLD` in all flavours, each with the agent on and off; raises RanksError."""
     layout, _, world = name.partition("-")
-    command = [sys.executable, str(FOLDER / "layout_job.py"), layout]
-    workers = []
-    for rank in range(int(world)):
-        own = rank_environment(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=world)
-        with (folder / f"log-{rank}").open("wb") as log:
-            arguments = [*command, str(rank), world, str(folder), *flavours]
-            workers.append(subprocess.Popen(arguments, env=own, stdout=log, stderr=log))
-    deadline = time.monotonic() + patience_s
-    try:
-        while any(worker.poll() is None for worker in workers) and time.monotonic() < deadline:
-            if any(worker.poll() for worker in workers):
-                break  # one failed, and the others wait for it
-            time.sleep(0.1)
-    finally:
-        for worker in workers:
-            worker.kill()
-            worker.wait()
-    # Native threads may abort the interpreter's exit after a good run, so the files are the judge.
-    if not all((folder / f"result-{rank}.json").exists() for rank in range(int(world))):
-        logs = [(folder / f"log-{rank}").read_text()[-3000:] for rank in range(int(world))]
-        raise LayoutError("\n".join(logs))
+    job = str(FOLDER / "layout_job.py")
+    run_ranks(
+        lambda rank: [job, layout, str(rank), world, str(folder), *flavours],
+        int(world),
+        folder,
+        patience_s=patience_s,
+    )
     return Cell(name, folder, flavours)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import time
 from collections import defaultdict
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from probe_job import RANKS
-from rank_processes import rank_environment
+from rank_processes import run_ranks
 
 from infoplane.wire import decode, from_tensor
 from infoplane.wire import infoplane_pb2 as pb
@@ -23,31 +20,15 @@ _LAWS = {pb.ADD: np.add, pb.MAXIMUM: np.maximum, pb.MINIMUM: np.minimum}
 Merged = dict[str, np.ndarray]
 
 
-def run_ranks(scenario: str, folder: Path) -> Path:
+def run_scenario(scenario: str, folder: Path) -> Path:
     """Run the scenario on two ranks, and return the folder of what they wrote."""
     if find_spec("deepspeed") is None:
         pytest.skip("needs DeepSpeed")
-    workers = [_start(scenario, rank, folder) for rank in range(RANKS)]
-    deadline = time.monotonic() + 280
-    try:
-        for worker in workers:
-            worker.wait(max(0.0, deadline - time.monotonic()))
-    finally:
-        for worker in workers:
-            worker.kill()
-            worker.wait()
-    # Native threads may abort the interpreter's exit after a good run, so the file is the judge.
-    logs = [(folder / f"log-{rank}").read_text()[-3000:] for rank in range(RANKS)]
-    assert all((folder / f"done-{rank}").exists() for rank in range(RANKS)), "\n".join(logs)
+    job = str(Path(__file__).with_name("probe_job.py"))
+    run_ranks(
+        lambda rank: [job, scenario, str(rank), str(folder)], RANKS, folder, result="done-{rank}"
+    )
     return folder
-
-
-def _start(scenario: str, rank: int, folder: Path) -> subprocess.Popen[bytes]:
-    own = rank_environment(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(RANKS))
-    script = Path(__file__).with_name("probe_job.py")
-    command = [sys.executable, str(script), scenario, str(rank), str(folder)]
-    with (folder / f"log-{rank}").open("wb") as log:
-        return subprocess.Popen(command, env=own, stdout=log, stderr=log)
 
 
 def records(path: Path) -> list[pb.Record]:

@@ -10,16 +10,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import subprocess
 import sys
-import time
 from collections import defaultdict
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
-from rank_processes import rank_environment
+from rank_processes import run_ranks
 
 CASES = ("absent", "off", "on")
 STAGES = (0, 1, 2, 3)
@@ -37,27 +35,9 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     if find_spec("deepspeed") is None:
         pytest.skip("needs DeepSpeed")
     folder = tmp_path_factory.mktemp("parity")
-    workers = [_start_worker(rank, folder) for rank in range(RANKS)]
-    deadline = time.monotonic() + 280
-    try:
-        for worker in workers:
-            worker.wait(max(0.0, deadline - time.monotonic()))
-    finally:
-        for worker in workers:
-            worker.kill()
-            worker.wait()
-    # Native threads may abort the interpreter's exit after a good run, so the file is the judge.
+    run_ranks(lambda rank: [__file__, str(rank), str(folder)], RANKS, folder, patience_s=280)
     files = [folder / f"result-{rank}.json" for rank in range(RANKS)]
-    logs = [(folder / f"log-{rank}").read_text()[-3000:] for rank in range(RANKS)]
-    assert all(file.exists() for file in files), "\n".join(logs)
     return [json.loads(file.read_text()) for file in files]
-
-
-def _start_worker(rank: int, folder: Path) -> subprocess.Popen[bytes]:
-    own = rank_environment(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(RANKS))
-    command = [sys.executable, __file__, str(rank), str(folder)]
-    with (folder / f"log-{rank}").open("wb") as log:
-        return subprocess.Popen(command, env=own, stdout=log, stderr=log)
 
 
 @pytest.mark.parametrize("stage", STAGES)

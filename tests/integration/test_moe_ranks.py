@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from probe_job import BATCH, EXPERTS, LENGTH, MOE_STEPS, RANKS
-from probe_reading import merged, run_ranks
+from probe_reading import merged, run_scenario
 
 pytestmark = pytest.mark.integration
 TOKENS = BATCH * LENGTH
@@ -21,7 +21,7 @@ CASES = [(ep, k) for ep in (1, 2) for k in (1, 2)]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return run_ranks("moe", tmp_path_factory.mktemp("moe"))
+    return run_scenario("moe", tmp_path_factory.mktemp("moe"))
 
 
 def known(folder: Path, ep: int, k: int, probe: str) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ from probe_job import (
     VOCABULARY,
     WIDTH,
 )
-from probe_reading import merged, records, run_ranks
+from probe_reading import merged, records, run_scenario
 
 from infoplane.agent.projection import projection_matrix
 
@@ -28,12 +28,12 @@ LOOKS = (0, 2, 4)  # once a window of two sampled steps
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return run_ranks("parameters", tmp_path_factory.mktemp("parameters"))
+    return run_scenario("parameters", tmp_path_factory.mktemp("parameters"))
 
 
 @pytest.fixture(scope="module")
 def stages(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return run_ranks("pipeline", tmp_path_factory.mktemp("pipeline"))
+    return run_scenario("pipeline", tmp_path_factory.mktemp("pipeline"))
 
 
 def known(folder: Path, stage: int) -> dict[str, Any]:

@@ -1,15 +1,13 @@
 """Anchor passes on two DeepSpeed ranks: collectives pair up, and losses are bit-equal.
 
-This file is the ranks' worker too: `python test_anchors_zero.py RANK FOLDER`.
+This file is the ranks' worker too: `python test_anchor_ranks.py RANK FOLDER`.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
-import time
 from collections import defaultdict
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from rank_processes import run_ranks
 from torch import nn
 
 from infoplane.wire import from_tensor
@@ -42,29 +41,9 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     if find_spec("deepspeed") is None:
         pytest.skip("needs DeepSpeed")
     folder = tmp_path_factory.mktemp("anchors")
-    workers = [_start_worker(rank, folder) for rank in range(RANKS)]
-    deadline = time.monotonic() + 200
-    try:
-        for worker in workers:
-            worker.wait(max(0.0, deadline - time.monotonic()))
-    finally:
-        for worker in workers:
-            worker.kill()
-            worker.wait()
+    run_ranks(lambda rank: [__file__, str(rank), str(folder)], RANKS, folder, patience_s=200)
     files = [folder / f"result-{rank}.json" for rank in range(RANKS)]
-    logs = [(folder / f"log-{rank}").read_text()[-3000:] for rank in range(RANKS)]
-    assert all(file.exists() for file in files), "\n".join(logs)
     return [json.loads(file.read_text()) for file in files]
-
-
-def _start_worker(rank: int, folder: Path) -> subprocess.Popen[bytes]:
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("INFOPLANE_")}
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    own = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(RANKS), "PATH": path}
-    environment = {**kept, "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1", **own}
-    with (folder / f"log-{rank}").open("wb") as log:
-        command = [sys.executable, __file__, str(rank), str(folder)]
-        return subprocess.Popen(command, env=environment, stdout=log, stderr=log)
 
 
 @pytest.mark.integration
@@ -131,7 +110,7 @@ def _train(stage: int, is_on: bool) -> dict[str, Any]:
 
 
 def _model() -> nn.Module:
-    sys.path.insert(0, str(Path(__file__).parent))
+    sys.path.insert(0, str(Path(__file__).parents[1] / "agent"))
     from conftest import Model
 
     return Model()
