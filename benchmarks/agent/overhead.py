@@ -3,7 +3,8 @@
     python benchmarks/agent/overhead.py [--processes 20] [--quick] [--json FILE] [--write]
 
 Own time = time on the training thread in sampled hooks and at boundaries + CPU time of the publisher and of its
-transport, as the agent counts it about itself; its share is taken of the steps' wall time. A sampled step is compared
+transport, as the agent counts it about itself; its share is taken of the wall time of the default 16 steps. All of it
+is spent on, or because of, a sampled step, so the trial samples every 4th. A sampled step is compared
 with an unsampled one in pairs of random order; the median of their ratios gets a bootstrap interval. Beside the agent,
 in the same run: what others do in forward hooks (rivals.py), at the same steps.
 
@@ -18,6 +19,7 @@ import os
 import platform
 import subprocess
 import sys
+import time
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
@@ -38,7 +40,9 @@ def trial(kind: str, options: dict[str, Any]) -> Any:
     threads = str(options["threads"])
     environment = {k: v for k, v in os.environ.items() if not k.startswith("INFOPLANE_")}
     environment |= {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+    start = time.monotonic()
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    print(f"{kind}: {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -116,7 +120,7 @@ def arguments() -> argparse.Namespace:
     """Return the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--processes", type=int, default=20, help="fresh processes for own time")
-    parser.add_argument("--intervals", type=int, default=4, help="intervals of 16 steps in each")
+    parser.add_argument("--samples", type=int, default=4, help="sampled steps in each")
     parser.add_argument("--pairs", type=int, default=60)
     parser.add_argument(
         "--rounds", type=int, default=31, help="of the idle and the launch-bound loop"
@@ -134,7 +138,7 @@ def main() -> int:
     args = arguments()
     size = Size(layers=2, width=64, batch=2, length=32) if args.quick else Size()
     options = {
-        "size": asdict(size), "threads": args.threads, "publisher": args.publisher, "intervals": args.intervals,
+        "size": asdict(size), "threads": args.threads, "publisher": args.publisher, "samples": args.samples,
         "pairs": args.pairs, "rounds": args.rounds, "launch_seconds": args.launch_seconds, "methods": METHODS,
     }  # fmt: skip
     lines = own_lines(args.processes, options)

@@ -1,6 +1,6 @@
 """One fresh process of overhead.py: prints one line of JSON. `trial.py KIND OPTIONS_AS_JSON`.
 
-own       what the agent says that it cost, at the default level; memory; bytes
+own       what the agent says that it cost, as a share of the default interval; memory; bytes
 pairs     blocks with and without sampled steps in random order: how much slower is a sampled step?
 idle      what an unsampled step's hook costs
 launch    a loop of tiny operations beside the publisher, against the same loop alone
@@ -26,8 +26,9 @@ from torch import nn
 
 from infoplane.agent import Monitor, attach
 
-INTERVAL = 16  # the default level
-WARM_INTERVALS = 2
+INTERVAL = 16  # of the default level: what the share of own time is stated for
+LEVEL = 2  # of the trial, to see more sampled steps in less time: a sampled step costs the same at every level
+WARM_SAMPLES = 3
 
 
 def rss_bytes() -> int:
@@ -44,17 +45,18 @@ def watch(model: nn.Module, folder: str, options: dict[str, Any], **more: Any) -
 
 
 def own(options: dict[str, Any]) -> dict[str, Any]:
-    """Train whole intervals at the default level, and ask the agent what it cost."""
+    """Train, and ask the agent what a sampled step cost and what the steps between cost, of the default interval."""
     trainer = Trainer(Size(**options["size"]))
     for _ in range(2):
         trainer.step()
     begin_rss = rss_bytes()
-    with TemporaryDirectory() as folder, watch(trainer.model, folder, options) as monitor:
-        for _ in range(WARM_INTERVALS * INTERVAL):
+    level = {"sampling.base_level": LEVEL}
+    with TemporaryDirectory() as folder, watch(trainer.model, folder, options, **level) as monitor:
+        for _ in range(WARM_SAMPLES << LEVEL):
             _agent_step(trainer, monitor)
         _settle()
         before = monitor.stats()
-        steps = options["intervals"] * INTERVAL
+        steps = options["samples"] << LEVEL
         walls = [_agent_step(trainer, monitor) for _ in range(steps)]
         _settle()
         after = monitor.stats()
@@ -68,7 +70,7 @@ def own(options: dict[str, Any]) -> dict[str, Any]:
     return {
         "parameters": trainer.num_parameters,
         "step_seconds": statistics.fmean(walls),
-        "ratio": sum(parts.values()) / sum(walls),
+        "ratio": sum(parts.values()) / sampled / (INTERVAL * statistics.fmean(walls)),
         "rss_growth": grown,
         "bytes_per_sampled_step": spent["bytes_sent"] / sampled,
         **{f"{name}_per_sampled_step": value / sampled for name, value in parts.items()},
