@@ -11,6 +11,7 @@ import datetime
 import platform
 import sys
 import time
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,6 +27,7 @@ from layout_ranks import Cell, train  # noqa: E402
 from rank_processes import RanksError  # noqa: E402
 
 STEPS = 3
+CELL_S = 240  # patience with one cell
 SAME = ("losses", "parameters", "rng")
 
 
@@ -58,19 +60,39 @@ def _gap(found: dict[str, Any]) -> str:
     return f"{max(abs(float.fromhex(a) - float.fromhex(b)) for a, b in pairs):.1e} nats"
 
 
-def run(name: str, recompute: str, compiler: str) -> str:
-    """Return the verdict on one cell."""
-    why = reason(name.partition("-")[0], recompute, compiler)
-    if why is not None:
-        return f"not legal: {why}"
-    flavour = f"{recompute}:{compiler}:2"
-    with TemporaryDirectory() as folder:
-        try:
-            return judge(train(name, Path(folder), [flavour], 240), flavour)
-        except RanksError as error:
-            if WITHOUT in str(error):
-                return f"not legal: it fails without the agent: {_reason(str(error))}"
-            return f"failed: {_reason(str(error))}"
+def run(name: str, cells: list[tuple[str, str]]) -> Iterator[tuple[tuple[str, str], str]]:
+    """Yield the verdict on every (recomputation, compiler) of one layout.
+
+    Processes train one cell after the other, as most of a cell's time is the start of its ranks. They end with the
+    first cell that fails; others go on after it.
+    """
+    left = {}
+    for cell in cells:
+        why = reason(name.partition("-")[0], *cell)
+        if why is not None:
+            yield cell, f"not legal: {why}"
+        else:
+            left[f"{cell[0]}:{cell[1]}:2"] = cell
+    while left:
+        flavours = list(left)
+        with TemporaryDirectory() as folder:
+            failure = ""
+            try:
+                done: Cell | None = train(name, Path(folder), flavours, CELL_S * len(flavours))
+            except RanksError as error:
+                failure = str(error)
+                done = Cell.unfinished(name, Path(folder), flavours)
+            for flavour in done.flavours if done else ():
+                assert done is not None
+                yield left.pop(flavour), judge(done, flavour)
+        if failure:
+            yield left.pop(next(iter(left))), _verdict(failure)
+
+
+def _verdict(failure: str) -> str:
+    if WITHOUT in failure:
+        return f"not legal: it fails without the agent: {_reason(failure)}"
+    return f"failed: {_reason(failure)}"
 
 
 def _reason(log: str) -> str:
@@ -93,11 +115,11 @@ def main() -> int:
     verdicts: dict[tuple[str, str, str], str] = {}
     start = time.monotonic()
     for name in args.cells:
-        for recompute in args.recompute:
-            for compiler in args.compiler:
-                found = verdicts[name, recompute, compiler] = run(name, recompute, compiler)
+        for compiler in args.compiler:
+            for cell, found in run(name, [(recompute, compiler) for recompute in args.recompute]):
+                verdicts[name, cell[0], cell[1]] = found
                 past = time.monotonic() - start
-                print(f"{past:6.0f} s  {name:9} {recompute:15} {compiler:10} {found}", flush=True)
+                print(f"{past:6.0f} s  {name:9} {cell[0]:15} {compiler:10} {found}", flush=True)
     if args.write:
         write_page(verdicts)
     return int(any(not found.startswith(("equal", "not legal")) for found in verdicts.values()))

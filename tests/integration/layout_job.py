@@ -288,10 +288,15 @@ def main(layout: str, rank: int, world: int, folder: Path, flavours: list[str]) 
         }
         if "inductor" in flavour:
             result[flavour]["control"] = run(layout, flavour, None, is_control=True)
-    partial = folder / f"partial-{rank}"
-    partial.write_text(json.dumps(result))
-    partial.rename(folder / f"result-{rank}.json")
+        _write(result, folder / f"done-{rank}.json")
+    _write(result, folder / f"result-{rank}.json")
     torch.distributed.barrier()
+
+
+def _write(result: dict[str, Any], path: Path) -> None:
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(result))
+    partial.rename(path)
 
 
 if __name__ == "__main__":

@@ -15,14 +15,28 @@ FOLDER = Path(__file__).parent
 class Cell:
     """What one layout's ranks wrote."""
 
-    def __init__(self, name: str, folder: Path, flavours: list[str]) -> None:
+    def __init__(
+        self, name: str, folder: Path, flavours: list[str], results: str = "result-{rank}.json"
+    ) -> None:
         self.layout, _, world = name.partition("-")
         self.world = int(world)
         self.folder = folder
         self.flavours = flavours
         self.results: list[dict[str, Any]] = [
-            json.loads((folder / f"result-{rank}.json").read_text()) for rank in range(self.world)
+            json.loads((folder / results.format(rank=rank)).read_text())
+            for rank in range(self.world)
         ]
+
+    @classmethod
+    def unfinished(cls, name: str, folder: Path, flavours: list[str]) -> Cell | None:
+        """Return the flavours that all ranks finished before one of them failed, None if there are none."""
+        world = int(name.partition("-")[2])
+        files = [folder / f"done-{rank}.json" for rank in range(world)]
+        if not all(file.exists() for file in files):
+            return None
+        found = [set(json.loads(file.read_text())) for file in files]
+        done = [flavour for flavour in flavours if all(flavour in one for one in found)]
+        return cls(name, folder, done, "done-{rank}.json") if done else None
 
     def sent(self, flavour: str) -> Sent:
         """Return what the agents sent."""
