@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from infoplane.collector.estimate.compute import estimates_by_metric
 from infoplane.collector.metrics import Context, Metric, Source
 from infoplane.estimators import Estimate
 from infoplane.wire import ConfigurationError
@@ -60,14 +61,14 @@ class OfflineEstimate:
         except ConfigurationError as error:
             raise ConfigurationError(f"{path}: {error.key}", error.value, error.expected) from None
         options = self._typed(source)
-        context = Context(self._device, [self._seed], options)
+        context = Context(self._device, [self._seed], options, [{}])
         try:
-            (estimate,) = source.compute([value], context)
+            (found,) = estimates_by_metric(self._metric, source, [value], context)
         except ValueError as error:
             raise ConfigurationError(
                 str(path), options, f"input that fits the estimator: {error}"
             ) from None
-        return fields_of(self._metric, estimate)
+        return fields_of(self._metric, found[self._metric.name])
 
     def _typed(self, source: Source) -> dict[str, Any]:
         """Return the source's options with the user's values, each of the type of its default."""

@@ -49,6 +49,7 @@ def collector_stages(settings: Settings) -> list[Stage[Any]]:
                 horizon_events=estimate.horizon_events,
                 device=_device(estimate.device),
                 off=frozenset(estimate.off),
+                on=frozenset(estimate.on),
                 cadence=estimate.cadence,
             )
         ),

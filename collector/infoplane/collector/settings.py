@@ -85,6 +85,7 @@ class EstimateSection(_Section):
     )
     device: str = Field("auto", description="auto, cpu or cuda[:n]")
     off: tuple[str, ...] = Field((), description="metrics not to compute")
+    on: tuple[str, ...] = Field((), description="metrics of the tier `opt` to compute")
     cadence: dict[str, int] = Field(
         default_factory=dict, description="metric name -> compute in every n-th window"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from infoplane.collector.estimate.memory import Held
 from infoplane.wire import DecodeError
 from infoplane.wire import infoplane_pb2 as pb
 
@@ -51,6 +52,7 @@ class JoinedWindow:
     gathering: dict[str, UnitPane] = field(default_factory=dict)
     closed_ms: int | None = None
     late_index: int = 0
+    after: Held | None = None  # what estimators remember after the window, once it is closed
 
     def add(self, pane: pb.WindowPane) -> bool:
         """Take in one part; returns whether a unit's pane became whole, or was replaced by a greater one.
@@ -104,3 +106,19 @@ class RunAttempt:
     windows: dict[int, JoinedWindow] = field(default_factory=dict)
     closed_through: int = -1  # newest closed window
     expired_before: int = 0  # windows below this one are gone for good
+    memory: Held = field(default_factory=dict)  # after those
+
+    def memory_before(self, index: int) -> Held:
+        """Return what estimators remember when window `index` is computed."""
+        earlier = [w for w in self.windows.values() if w.index < index and w.after is not None]
+        newest = max(earlier, key=lambda window: window.index, default=None)
+        if newest is None or newest.after is None:
+            return self.memory
+        return newest.after
+
+    def forget(self, index: int) -> None:
+        """Drop a window for good; what it left stays."""
+        window = self.windows.pop(index)
+        if window.after is not None:
+            self.memory = window.after
+        self.expired_before = max(self.expired_before, index + 1)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from infoplane.collector.estimate import snapshot
-from infoplane.collector.estimate.compute import EstimateSettings, results_of
+from infoplane.collector.estimate.compute import EstimateSettings, WindowComputation
 from infoplane.collector.estimate.history import EventHistory, panes_of_memo, whole_panes
 from infoplane.collector.estimate.join import JoinedWindow, RunAttempt
+from infoplane.collector.estimate.memory import Memory, SavedMemory, load_parts, same
 from infoplane.collector.estimate.view import WindowView
+from infoplane.collector.metrics.metric import Source
 from infoplane.collector.metrics.registry import METRICS
 from infoplane.collector.stage import Emission, Stage
 from infoplane.collector.taps import UNIT_PREFIX
@@ -20,6 +22,10 @@ from infoplane.wire.topics import LATEST, RESULTS, WINDOWS, run_key, series_key
 
 GONE = "gone"  # part of the memo
 JOINED = ""  # lane of the units that are joined
+
+
+def _every(source: Source) -> bool:
+    return True
 
 
 @dataclass(slots=True)
@@ -36,6 +42,7 @@ class EstimateMachine:
     lanes: dict[str, dict[int, RunAttempt]] = field(default_factory=dict)
     histories: dict[str, EventHistory] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
+    saved_memory: SavedMemory = field(default_factory=SavedMemory)
 
     def add(self, pane: pb.WindowPane, clock_ms: int, position: int) -> list[Emission]:
         """Take in one part of a pane; see `infoplane.collector.stage.Machine`."""
@@ -44,7 +51,10 @@ class EstimateMachine:
         newest = max(attempts, default=0)
         if pane.attempt < newest and pane.attempt not in attempts:
             return self._ignore("stale_attempt")
-        attempt = attempts.setdefault(pane.attempt, RunAttempt())
+        attempt = attempts.get(pane.attempt)
+        if attempt is None:
+            memory = attempts[newest].memory_before(sys.maxsize) if attempts else {}
+            attempt = attempts[pane.attempt] = RunAttempt(memory=memory)
         if pane.window < attempt.expired_before:
             return self._ignore("too_late")
         window = attempt.windows.get(pane.window)
@@ -81,6 +91,8 @@ class EstimateMachine:
             for lane, attempts in sorted(self.lanes.items())
         }
         parts = {GONE: json.dumps(gone).encode()} if gone else {}
+        joined = self.lanes.get(JOINED, {})
+        parts |= self.saved_memory.parts({n: a.memory for n, a in sorted(joined.items())})
         for unit, history in self.histories.items():
             parts |= history.memo(unit)
         return parts
@@ -104,10 +116,17 @@ class EstimateMachine:
         cls, run: str, saved: Mapping[str, bytes], settings: EstimateSettings
     ) -> EstimateMachine:
         """Return a machine that goes on where one with this memo stood; open windows come from the log."""
-        machine = cls(run, settings)
-        for lane, gone in json.loads(saved.get(GONE, b"{}")).items():
+        machine = cls(run, settings, saved_memory=SavedMemory.of_parts(saved))
+        lanes = json.loads(saved.get(GONE, b"{}"))
+        joined = {int(number): before for number, before in lanes.get(JOINED, {}).items()}
+        memories = load_parts(saved, joined)
+        for lane, gone in lanes.items():
             machine.lanes[lane] = {
-                int(number): RunAttempt(expired_before=before, closed_through=before - 1)
+                int(number): RunAttempt(
+                    expired_before=before,
+                    closed_through=before - 1,
+                    memory=memories.get(int(number), {}) if lane == JOINED else {},
+                )
                 for number, before in gone.items()
             }
         for panes in panes_of_memo(saved):
@@ -139,13 +158,21 @@ class EstimateMachine:
     def _correct(
         self, lane: str, attempt: RunAttempt, corrected: JoinedWindow, clock_ms: int
     ) -> Iterator[Emission]:
-        """Publish a window again; of events also those after it, as their history holds it."""
-        last = corrected.index if lane == JOINED else max(attempt.windows)
-        for index in sorted(attempt.windows):
+        """Publish a window again, and what of those after it depends on it.
+
+        Of events that is all, as their history holds it; of joined windows it is what estimators remember.
+        """
+        for index in sorted(index for index in attempt.windows if index >= corrected.index):
             window = attempt.windows[index]
-            if window.closed and window.whole and corrected.index <= index <= last:
-                window.late_index += 1
-                yield from self._publish(lane, attempt, window, clock_ms)
+            if not (window.closed and window.whole):
+                continue
+            window.late_index += 1
+            known = window.after
+            is_whole = lane != JOINED or window is corrected
+            takes = _every if is_whole else _remembering
+            yield from self._publish(lane, attempt, window, clock_ms, takes)
+            if lane == JOINED and same(known or {}, window.after or {}):
+                return
 
     def _close(
         self, lane: str, attempt: RunAttempt, clock_ms: int, *, outdated: bool
@@ -179,22 +206,30 @@ class EstimateMachine:
             if window.closed_ms is not None
             and (index < limit or clock_ms >= window.closed_ms + self.settings.retain_ms)
         ]
-        for index in gone:
-            del attempt.windows[index]
-            attempt.expired_before = max(attempt.expired_before, index + 1)
+        for index in sorted(gone):
+            attempt.forget(index)
 
     def _publish(
-        self, lane: str, attempt: RunAttempt, window: JoinedWindow, clock_ms: int
+        self,
+        lane: str,
+        attempt: RunAttempt,
+        window: JoinedWindow,
+        clock_ms: int,
+        takes: Callable[[Source], bool] = _every,
     ) -> Iterator[Emission]:
         view = self._view(lane, window)
+        memory = Memory(attempt.memory_before(window.index), window.index)
+        computation = WindowComputation(view, self.settings, memory, takes)
         kind = pb.LATE if window.late_index else pb.FINAL
         pane = pb.Pane(kind=kind, index=window.late_index)
         is_newest = window.index == attempt.closed_through
-        for result in results_of(view, self.settings, pane, clock_ms):
+        for result in computation.results(pane, clock_ms):
             yield Emission(RESULTS, run_key(self.run), result)
             if is_newest:
                 labels = tuple((label.name, label.value) for label in result.labels)
                 yield Emission(LATEST, series_key(self.run, result.metric, labels), result)
+        if lane == JOINED:
+            window.after = memory.after
 
     def _view(self, lane: str, window: JoinedWindow) -> WindowView:
         panes = list(window.panes())
@@ -211,6 +246,10 @@ class EstimateMachine:
 
 def _index(window: JoinedWindow) -> int:
     return window.index
+
+
+def _remembering(source: Source) -> bool:
+    return source.remembers
 
 
 def estimate_stage(settings: EstimateSettings | None = None) -> Stage[pb.WindowPane]:

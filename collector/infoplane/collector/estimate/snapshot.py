@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from infoplane.collector.estimate.join import JoinedWindow, RunAttempt
+from infoplane.collector.estimate.memory import dump_held, load_held
 from infoplane.collector.packing import pack, unpack
 from infoplane.wire import infoplane_pb2 as pb
 
-VERSION = 2
+VERSION = 3
 Lanes = Mapping[str, Mapping[int, RunAttempt]]
 
 
@@ -34,12 +35,13 @@ def load(
         DecodeError: another version, or not such a state.
     """
     head, chunks = unpack("estimate", VERSION, data)
-    panes = map(pb.WindowPane.FromString, chunks)
+    left = iter(chunks)
     lanes = {
-        lane: {int(number): _load_attempt(dumped, panes) for number, dumped in attempts.items()}
+        lane: {int(number): _load_attempt(dumped, left) for number, dumped in attempts.items()}
         for lane, attempts in head["lanes"].items()
     }
-    return head["run"], lanes, list(panes), head["counts"]
+    kept = [pb.WindowPane.FromString(chunk) for chunk in left]
+    return head["run"], lanes, kept, head["counts"]
 
 
 def _dump_attempt(attempt: RunAttempt, chunks: list[bytes]) -> dict[str, Any]:
@@ -47,23 +49,33 @@ def _dump_attempt(attempt: RunAttempt, chunks: list[bytes]) -> dict[str, Any]:
     for window in attempt.windows.values():
         parts = [part.SerializeToString(deterministic=True) for part in _parts(window)]
         chunks += parts
-        windows.append({**_head(window), "parts": len(parts)})
+        after = dump_held(window.after or {})
+        chunks += after
+        is_known = window.after is not None
+        windows.append(
+            {**_head(window), "parts": len(parts), "after": len(after) if is_known else None}
+        )
+    chunks += (memory := dump_held(attempt.memory))
     return {
         "closed_through": attempt.closed_through,
         "expired_before": attempt.expired_before,
         "windows": windows,
+        "memory": len(memory),
     }
 
 
-def _load_attempt(dumped: Mapping[str, Any], panes: Iterator[pb.WindowPane]) -> RunAttempt:
+def _load_attempt(dumped: Mapping[str, Any], chunks: Iterator[bytes]) -> RunAttempt:
     attempt = RunAttempt({}, dumped["closed_through"], dumped["expired_before"])
     for entry in dumped["windows"]:
         window = JoinedWindow(entry["index"], entry["position"], entry["opened_ms"])
         for _ in range(entry["parts"]):
-            window.add(next(panes))
+            window.add(pb.WindowPane.FromString(next(chunks)))
         window.units = entry["units"]
         window.closed_ms, window.late_index = entry["closed_ms"], entry["late_index"]
+        if entry["after"] is not None:
+            window.after = load_held(chunks, entry["after"])
         attempt.windows[window.index] = window
+    attempt.memory = load_held(chunks, dumped["memory"])
     return attempt
 
 

@@ -95,6 +95,11 @@ class TapView:
         except ValueError as error:
             raise DecodeError("content", str(error)) from None
 
+    @cached_property
+    def summaries(self) -> Mapping[str, NDArray[Any]]:
+        """What the tap's probe says besides, by name. Raises DecodeError."""
+        return {one.name: from_tensor(one.values) for one in self.sketch.summaries}
+
     @property
     def norms(self) -> Norms:
         """Norm statistics at full width."""

@@ -54,14 +54,24 @@ class Need(Protocol[T]):
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a computation is told besides its inputs: device, one seed per input, options by name."""
+    """What a computation is told besides its inputs.
+
+    Attributes:
+        device: where torch computes.
+        seeds: one per input.
+        options: by name.
+        memory: one per input, of a source that remembers: the arrays that the computation left there in the last window
+            in which it saw the same labels, to be replaced, never changed in place. Empty at first.
+    """
 
     device: str
     seeds: Sequence[int]
     options: Mapping[str, Any] = field(default_factory=dict)
+    memory: Sequence[dict[str, NDArray[Any]]] = ()
 
 
 Compute = Callable[[Sequence[Any], Context], Sequence[Estimate]]
+ComputeFamily = Callable[[Sequence[Any], Context], Sequence[Mapping[str, Estimate]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,16 +81,23 @@ class Source:
     Attributes:
         estimator: id that results carry.
         need: the inputs.
-        compute: one call for all inputs of a window; answers one estimate per input, in order.
+        compute: one call for all inputs of a window; answers one estimate per input, in order. Of a family: one mapping
+            from the names of metrics to estimates per input.
         cadence: compute in every `cadence`-th window.
+        phase: the windows w with w % cadence == phase, so that costly sources take turns.
+        family: name of a computation that several metrics share; it runs once a window. They have the same need.
+        remembers: the computation reads and writes `Context.memory`.
         tier: live (on by default), opt (switched on) or report (on demand).
         options: names and defaults of what `Context.options` may hold.
     """
 
     estimator: str
     need: Need[Any]
-    compute: Compute
+    compute: Compute | ComputeFamily
     cadence: int = 1
+    phase: int = 0
+    family: str = ""
+    remembers: bool = False
     tier: Literal["live", "opt", "report"] = "live"
     options: Mapping[str, Any] = field(default_factory=dict)
 

@@ -44,11 +44,12 @@ class TokenValues:
     vocabulary: int
 
 
-def _tap_labels(tap: str) -> dict[str, str]:
+def tap_labels(tap: str) -> dict[str, str]:
+    """Return the labels of a metric of one tap."""
     return {"tap": tap, "layer": layer_of(tap)}
 
 
-class _PerTap:
+class PerTap:
     """Shared by the needs that look at one tap at a time."""
 
     def _each(
@@ -62,11 +63,11 @@ class _PerTap:
             tap = view.taps[name]
             value = take(tap)
             if value is not None:
-                items.append(Item(_tap_labels(name), value, tap.completeness))
+                items.append(Item(tap_labels(name), value, tap.completeness))
         return items
 
 
-class TapMoments(_PerTap):
+class TapMoments(PerTap):
     """Moments of the projected rows of every tap that sends them."""
 
     name: ClassVar[str] = "moments of one tap"
@@ -78,10 +79,10 @@ class TapMoments(_PerTap):
 
     def load(self, arrays: Arrays) -> Moments:
         """Moments of the rows x."""
-        return Moments.of_rows(_matrix(arrays, "x").astype(np.float64))
+        return Moments.of_rows(matrix_named(arrays, "x").astype(np.float64))
 
 
-class TapNorms(_PerTap):
+class TapNorms(PerTap):
     """Norm statistics at full width."""
 
     name: ClassVar[str] = "row norms of one tap"
@@ -93,7 +94,7 @@ class TapNorms(_PerTap):
 
     def load(self, arrays: Arrays) -> Norms:
         """Norm statistics of the rows x."""
-        x = _matrix(arrays, "x").astype(np.float64)
+        x = matrix_named(arrays, "x").astype(np.float64)
         square = (x**2).sum(axis=1)
         bad = int((~np.isfinite(square)).sum())
         kept = square[np.isfinite(square)]
@@ -107,7 +108,7 @@ class TapNorms(_PerTap):
         )
 
 
-class ActivationElements(_PerTap):
+class ActivationElements(PerTap):
     """Histogram of the elements of the activation function's output."""
 
     name: ClassVar[str] = "elements of one activation"
@@ -119,7 +120,7 @@ class ActivationElements(_PerTap):
 
     def load(self, arrays: Arrays) -> LogHistogram:
         """Histogram of the elements of x."""
-        return LogHistogram.of_values(_array(arrays, "x"))
+        return LogHistogram.of_values(array_named(arrays, "x"))
 
 
 class NeighbourRows:
@@ -147,7 +148,7 @@ class NeighbourRows:
 
     def load(self, arrays: Arrays) -> Pair:
         """The rows x and y."""
-        x, y = _matrix(arrays, "x"), _matrix(arrays, "y")
+        x, y = matrix_named(arrays, "x"), matrix_named(arrays, "y")
         if len(x) != len(y):
             raise ConfigurationError("y", y.shape, f"as many rows as x, {len(x)}")
         return Pair(x, y)
@@ -167,7 +168,7 @@ class LabelledRows:
         ]
 
     def _labelled(self, view: WindowView, name: str) -> Item[Labelled]:
-        labels = {**_tap_labels(name), "label": NEXT_TOKEN}
+        labels = {**tap_labels(name), "label": NEXT_TOKEN}
         tap = view.taps[name]
         if view.tokens is None:
             return Item(labels, None, tap.completeness, "unit")
@@ -182,7 +183,7 @@ class LabelledRows:
 
     def load(self, arrays: Arrays) -> Labelled:
         """The rows x and their labels."""
-        x, labels = _matrix(arrays, "x"), _array(arrays, "labels")
+        x, labels = matrix_named(arrays, "x"), array_named(arrays, "labels")
         if labels.shape != (len(x),) or not np.issubdtype(labels.dtype, np.integer):
             raise ConfigurationError(
                 "labels", f"{labels.dtype} {labels.shape}", f"integers of shape ({len(x)},)"
@@ -222,7 +223,7 @@ class TokenColumn:
 
     def load(self, arrays: Arrays) -> TokenValues:
         """The values x."""
-        return TokenValues(_array(arrays, "x").astype(np.float64).ravel(), 0)
+        return TokenValues(array_named(arrays, "x").astype(np.float64).ravel(), 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,15 +303,17 @@ def _valid(sample: RowSample) -> NDArray[np.bool_]:
     return np.asarray(valid, dtype=bool)
 
 
-def _array(arrays: Arrays, name: str) -> NDArray[Any]:
+def array_named(arrays: Arrays, name: str) -> NDArray[Any]:
+    """Return one of the user's arrays. Raises ConfigurationError: it is missing or empty."""
     array = arrays.get(name)
     if array is None or array.size == 0:
         raise ConfigurationError(name, sorted(arrays), "an array that is not empty")
     return array
 
 
-def _matrix(arrays: Arrays, name: str) -> NDArray[np.float32]:
-    array = _array(arrays, name)
+def matrix_named(arrays: Arrays, name: str) -> NDArray[np.float32]:
+    """Return one of the user's arrays as rows (n, d). Raises ConfigurationError: it is something else."""
+    array = array_named(arrays, name)
     if array.ndim == 1:
         array = array[:, None]
     if array.ndim != 2 or not np.issubdtype(array.dtype, np.number):
