@@ -78,11 +78,29 @@ def test_rows_are_the_models_own_on_the_anchor_batch(make_loop: Callable[..., An
     keys = anchor_keys([5, 11, 2], 7, 0).reshape(-1)
     assert from_tensor(record.sketch.row_keys).tolist() == sorted(keys.tolist())
     assert record.sketch.rows_total == 21
-    assert {tap.tap for tap in record.sketch.taps} == set(expected)
-    for tap in record.sketch.taps:
+    assert {tap.tap for tap in record.sketch.taps} == {*expected, "anchor/logits"}
+    for tap in record.sketch.taps[:-1]:
         x = expected[tap.tap].reshape(21, -1)[np.argsort(keys)]
         y = x @ projection_matrix(x.shape[1], 64, 0).astype(np.float64)
         np.testing.assert_allclose(rows_of(tap), y, atol=2e-3 * np.abs(y).max())
+
+
+def test_predictions_are_the_models_own(make_loop: Callable[..., Any]) -> None:
+    loop = make_loop(**EVERY_STEP)
+    ids = anchor_ids()
+    loop.monitor.anchor({"ids": ids}, every_windows=1)
+    loop.step()
+    with undisturbed(loop.model):
+        log_p = torch.log_softmax(loop.model(ids), dim=-1)
+    order = np.argsort(anchor_keys(range(3), 7, 0).reshape(-1))
+    (record,) = anchors(loop)
+    found = {s.name: from_tensor(s.values) for s in record.sketch.taps[-1].summaries}
+    top, chosen = log_p.reshape(21, -1)[order].topk(32, dim=1)
+    np.testing.assert_allclose(found["top_log_probs"], top, atol=1e-6)
+    np.testing.assert_array_equal(found["top_ids"], chosen)
+    after = log_p[:, :-1].gather(2, ids[:, 1:, None]).squeeze(2)
+    expected = nn.functional.pad(after, (0, 1)).reshape(-1)[order]
+    np.testing.assert_allclose(found["next_log_prob"], expected, atol=1e-6)
 
 
 def test_the_same_inputs_have_the_same_keys_in_every_pass_and_drift(
@@ -143,7 +161,7 @@ def test_a_function_may_call_the_model_itself(make_loop: Callable[..., Any]) -> 
     loop.monitor.anchor(run, every_windows=1)
     loop.step()
     (record,) = anchors(loop)
-    assert len(record.sketch.taps) == 5
+    assert len(record.sketch.taps) == 6
 
 
 # ---------------------------------------------------------------- training does not notice

@@ -12,6 +12,7 @@ from torch import nn
 
 from infoplane.agent import Monitor, attach
 from infoplane.agent.discovery import discover
+from infoplane.agent.probes.registry import PROBES
 from infoplane.agent.profiles import BUDGETS, Budget, budget_of, evenly, tap_bytes, thinned
 from infoplane.agent.settings import SamplingSettings, Settings, TapsSettings
 from infoplane.agent.taps import Block, Stack
@@ -69,7 +70,7 @@ def test_budgets_hold_on_32_layers(
     # As many rows as each of 8 ranks has, on the one rank there is.
     rows = {"sampling.rows_per_window": ROWS_OF_MANY * 8}
     # Probes have units and budgets of their own.
-    probes = {f"probes.{name}": "off" for name in ("attention", "router", "gradients", "head", "weights")}  # fmt: skip
+    probes = {f"probes.{name}": "off" for name in PROBES}
     records = run(llama(LAYERS), profile=profile, **rows, **probes)
     own = [tap for record in records for tap in record.sketch.taps if not tap.duplicate]
     inside = [tap for tap in own if "/" in tap.tap]

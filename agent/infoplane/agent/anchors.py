@@ -7,6 +7,7 @@ parallelism a forward pass is a collective: whether it runs is decided by the st
 the same step.
 
     unit anchor      one record a pass, from the first rank of data, sequence and tensor parallelism
+    anchor/logits    what the model predicts there, see `infoplane.agent.anchor_logits`
     anchor/<tap>     rows of `embed`, of the blocks and of `final_norm`; `anchor/07` is the output of block 7
     row key          hash63(version, key seed; sample id, position): the same in every pass, run and job
 
@@ -31,6 +32,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from infoplane.agent.anchor_logits import next_tokens, reserve, tap_of, write_logits
 from infoplane.agent.counters import Counters
 from infoplane.agent.hashing import UIntArray, chain, mix_array
 from infoplane.agent.layout import Layout
@@ -109,7 +111,7 @@ class Anchors:
         self._root, self._batch, self._level = root, batch, level
         self._ids = None if ids is None else list(ids)
         self._envelope, self._counters, self._offer = envelope, counters, offer
-        self._mask = _mask_of(batch)
+        self._mask, self._following = _mask_of(batch), next_tokens(batch)
         at, rule = envelope.identity.coordinates, envelope.settings.sampling
         is_sender = (at.dp, at.sp, at.tp) == (0, 0, 0)
         self._taps = dict(_sites(units)) if is_sender else {}
@@ -163,7 +165,8 @@ class Anchors:
             self._counters.add("records_dropped", "no_slot")
         try:
             with undisturbed(self._root), self._watched(step, slot):
-                call(self._root, self._batch)
+                output = call(self._root, self._batch)
+                self._see_logits(slot, output)
         finally:
             if slot is not None and slot.capture.widths:
                 slot.start_copy()
@@ -179,6 +182,7 @@ class Anchors:
             yield
             return
         slot.capture.step, slot.capture.widths = step, {}
+        slot.capture.notes = {}
         handles = []
         try:
             for site, tap in self._taps.items():
@@ -202,6 +206,15 @@ class Anchors:
             if site not in slot.capture.widths:
                 self._write(slot, site, first_float(value))
         except Exception as error:  # noqa: BLE001 - the pass goes on, it may be a collective
+            self._failed(error)
+
+    def _see_logits(self, slot: Slot | None, output: Any) -> None:
+        rows = self._rows
+        if slot is None or rows is None or self._envelope.identity.coordinates.tp_size > 1:
+            return
+        try:
+            write_logits(slot, output, rows.index, rows.num_rows, self._following)
+        except Exception as error:  # noqa: BLE001 - the rows of the taps are good all the same
             self._failed(error)
 
     def _write(self, slot: Slot, site: str, value: torch.Tensor) -> None:
@@ -256,6 +269,9 @@ class Anchors:
         for site, width in slot.capture.widths.items():
             values = slot.host[f"{site}:rows"][: len(rows.keys)]
             sketch.taps.add(tap=site, width=width, rows=pack_rows(values))
+        logits = tap_of(slot, len(rows.keys))
+        if logits is not None:
+            sketch.taps.append(logits)
 
 
 def _sites(units: Sequence[LayerUnit]) -> Iterator[tuple[str, Tap]]:
@@ -271,6 +287,8 @@ def _layout(taps: Mapping[str, Tap], dim: int) -> Layout:
     layout = Layout()
     for site in taps:
         layout.add(f"{site}:rows", torch.float32, MAX_ROWS, dim)
+    if taps:
+        reserve(layout, MAX_ROWS)
     return layout
 
 

@@ -10,7 +10,9 @@ import pytest
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
+from transformers.activations import ACT2FN
 
+from infoplane.agent.probes.activation import function_of
 from infoplane.agent.sampling import RowSampling
 from infoplane.agent.sketch import ACT_ELEMENTS
 from infoplane.estimators.state import LogHistogram
@@ -65,6 +67,22 @@ def test_sums_and_histogram_are_those_of_the_sampled_rows(
     assert np.abs(found["inputs"][:-1] - histogram).sum() <= 4, "more than values on an edge"
     assert found["inputs"].sum() == x.numel()
     assert tap.width == 48
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        (nn.ReLU(), "relu"),
+        (nn.GELU(), "gelu"),
+        (nn.GELU("tanh"), "gelu_tanh"),
+        (nn.SiLU(), "silu"),
+        (ACT2FN["gelu_new"], "gelu_tanh"),
+        (ACT2FN["silu"], "silu"),
+        (nn.Hardswish(), "unknown"),
+    ],
+)
+def test_records_name_the_function(module: nn.Module, name: str) -> None:
+    assert function_of(module) == name
 
 
 def test_the_slope_is_the_mean_derivative_of_gaussian_inputs() -> None:

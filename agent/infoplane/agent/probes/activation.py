@@ -4,6 +4,8 @@
                     input_negative, output_negative, output_zero (counts), inputs (770,): counts in the 769
                     signed log buckets of `infoplane.estimators.state`, then of inputs that are not finite
 
+    function        which one, a number of `infoplane.wire.activations`
+
 What gain f has follows from sums: output_square / input_square is the gain of the second moment; the slope of the
 regression of f(x) on x, (product / n - mean x mean f) / var x, is the mean derivative E f'(x) where x is Gaussian
 (Stein's lemma), and a proxy for it elsewhere. f itself is not called again.
@@ -21,6 +23,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -28,17 +31,24 @@ from infoplane.agent.discovery import discover
 from infoplane.agent.layout import Layout
 from infoplane.agent.outputs import first_float, sequence_length
 from infoplane.agent.probes.base import Place, Probe, ProbeContext, Scene
-from infoplane.agent.probes.summaries import summed
+from infoplane.agent.probes.summaries import largest, summed
 from infoplane.agent.roles import Spread
 from infoplane.agent.sketch import ACT_ELEMENTS, add_act_regions, sketch_act
 from infoplane.agent.slots import Slot
 from infoplane.agent.taps import Tap
 from infoplane.wire import infoplane_pb2 as pb
+from infoplane.wire.activations import FUNCTIONS
 
 _COUNTED: Final = ("input_negative", "output_negative", "output_zero")
 _FIELDS: Final = (
     "n", "nonfinite", "input_sum", "input_square", "output_sum", "output_square", "product", *_COUNTED,
 )  # fmt: skip
+
+_BY_CLASS: Final = {
+    "ReLU": "relu", "GELUActivation": "gelu", "NewGELUActivation": "gelu_tanh", "FastGELUActivation": "gelu_tanh",
+    "GELUTanh": "gelu_tanh", "PytorchGELUTanh": "gelu_tanh", "SiLU": "silu", "SiLUActivation": "silu",
+    "Tanh": "tanh", "Sigmoid": "sigmoid",
+}  # fmt: skip
 
 
 class Activation(Probe):
@@ -107,6 +117,8 @@ class Activation(Probe):
         sums = zip(_FIELDS, slot.host[f"{_region(number)}:sums"], strict=True)
         tap.summaries.extend(summed(name, value) for name, value in sums)
         tap.summaries.append(summed("inputs", slot.host[f"{_region(number)}:elements"]))
+        function = np.array([FUNCTIONS.index(function_of(self._taps[number].module))])
+        tap.summaries.append(largest("function", function))
         return tap
 
 
@@ -126,6 +138,14 @@ def build(context: ProbeContext) -> Probe | str:
         return found.missing.get("act", "no activation modules")
     sharded = [tap for tap in taps if tap.is_sharded]
     return ShardedActivation(context, sharded) if sharded else Activation(context, taps)
+
+
+def function_of(module: nn.Module) -> str:
+    """Return the name of an activation function, one of `infoplane.wire.activations`."""
+    name = type(module).__name__
+    if isinstance(module, nn.GELU):
+        return "gelu" if module.approximate == "none" else "gelu_tanh"
+    return _BY_CLASS.get(name, FUNCTIONS[0])
 
 
 def _region(number: int) -> str:

@@ -35,7 +35,7 @@ PROBES: Final[dict[str, Build]] = {
 AUTO: Final[dict[str, frozenset[str]]] = {
     "light": frozenset(),
     "standard": frozenset({"attention", "router"}),
-    "deep": frozenset({"attention", "router", "gradients", "head", "weights"}),
+    "deep": frozenset(PROBES),
 }
 _log = logging.getLogger("infoplane.agent")
 

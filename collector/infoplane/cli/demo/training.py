@@ -51,7 +51,11 @@ def initialise_engine(model: nn.Module, batch: int, rate: float = 1e-3) -> Any:
         "zero_allow_untested_optimizer": True,
         "gradient_clipping": 1.0,
         # Every step is sampled, whatever it costs: the demo is about seeing much in few minutes.
-        "infoplane": {"sampling": {"base_level": 0}, "governor": {"enabled": False}},
+        "infoplane": {
+            "sampling": {"base_level": 0},
+            "governor": {"enabled": False},
+            "probes": {"joint": "on", "runs": "on", "activation": "on"},
+        },
     }
     engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=config)
     return engine

@@ -21,21 +21,30 @@ MIN_ROWS: Final = 64
 _ROWS, _REFERENCE = "rows", "reference"
 
 
+Block = NDArray[Any]
+Reference = Callable[[tuple[Tensor, ...]], Tensor]
+
+
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """Inputs of equal shape that are ready to be computed together.
 
     Attributes:
         places: which inputs.
-        x: rows (t, n, d) on the device.
-        references: what their first windows fixed, one array each.
+        blocks: rows (t, n, d) on the device, one tensor for x, or two for x and y.
+        references: what their first windows fixed, (m,) each.
         seeds: one each.
     """
 
     places: list[int]
-    x: Tensor
+    blocks: tuple[Tensor, ...]
     references: list[NDArray[np.float64]]
     seeds: list[int]
+
+    @property
+    def n(self) -> int:
+        """Rows."""
+        return int(self.blocks[0].shape[1])
 
 
 def held_rows(available: int, most: int, memory: dict[str, NDArray[Any]]) -> int:
@@ -50,9 +59,9 @@ def held_rows(available: int, most: int, memory: dict[str, NDArray[Any]]) -> int
 
 
 def prepare(
-    rows: Sequence[NDArray[Any]],
+    inputs: Sequence[tuple[Block, ...]],
     context: Context,
-    reference: Callable[[Tensor], Tensor],
+    reference: Reference | None,
     most: int,
 ) -> list[Prepared]:
     """Cut rows to the n of their series, scale them to unit root mean square, and find or fix their references.
@@ -61,27 +70,44 @@ def prepare(
     grows many times over in training.
 
     Args:
-        rows: one array (n, d) an input. Inputs with too few rows are left out of the answer.
+        inputs: one array (n, d) an input, or two of equal n. Inputs with too few rows are left out of the answer.
         context: with the memory that holds the references.
-        reference: gives (t,) or (t, m) numbers for rows (t, n, d): a bandwidth.
+        reference: gives (t,) or (t, m) numbers for the blocks (t, n, d): bandwidths. None: there is nothing to fix.
         most: rows a series takes at most.
     """
-    groups: dict[tuple[int, int], list[int]] = {}
-    for place, array in enumerate(rows):
-        n = held_rows(len(array), most, context.memory[place])
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for place, arrays in enumerate(inputs):
+        n = held_rows(len(arrays[0]), most, context.memory[place])
         if n:
-            groups.setdefault((n, array.shape[1]), []).append(place)
+            groups.setdefault((n, *(a.shape[1] for a in arrays)), []).append(place)
     prepared = []
-    for (n, _), places in groups.items():
-        x = unit_rows(torch.from_numpy(np.stack([rows[p][:n] for p in places])).to(context.device))
-        fresh = [i for i, p in enumerate(places) if _REFERENCE not in context.memory[p]]
-        if fresh:
-            for i, value in zip(fresh, reference(x[fresh]).double().cpu().numpy(), strict=True):
-                if np.isfinite(value).all() and (value > 0).all():
-                    context.memory[places[i]][_REFERENCE] = np.atleast_1d(value)
+    for (n, *widths), places in groups.items():
+        blocks = tuple(
+            unit_rows(_stacked([inputs[p][side][:n] for p in places], context.device))
+            for side in range(len(widths))
+        )
+        if reference is not None:
+            _fix(blocks, [context.memory[p] for p in places], reference)
         held = [context.memory[p].get(_REFERENCE, np.ones(1)) for p in places]
-        prepared.append(Prepared(places, x, held, [context.seeds[p] for p in places]))
+        prepared.append(Prepared(places, blocks, held, [context.seeds[p] for p in places]))
     return prepared
+
+
+def _fix(
+    blocks: tuple[Tensor, ...], memory: Sequence[dict[str, Block]], reference: Reference
+) -> None:
+    """Fix the references of those that have none; of rows that give no usable number a later window will."""
+    fresh = [i for i, one in enumerate(memory) if _REFERENCE not in one]
+    if not fresh:
+        return
+    found = reference(tuple(block[fresh] for block in blocks)).double().cpu().numpy()
+    for i, value in zip(fresh, found, strict=True):
+        if np.isfinite(value).all() and (value > 0).all():
+            memory[i][_REFERENCE] = np.atleast_1d(value)
+
+
+def _stacked(arrays: list[Block], device: str) -> Tensor:
+    return torch.from_numpy(np.stack(arrays)).to(device)
 
 
 def unit_rows(x: Tensor) -> Tensor:

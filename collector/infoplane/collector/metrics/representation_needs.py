@@ -13,10 +13,10 @@ from infoplane.collector.estimate.view import TapView, WindowView
 from infoplane.collector.metrics.metric import Arrays, Item
 from infoplane.collector.metrics.needs import PerTap, array_named, matrix_named, tap_labels
 from infoplane.collector.taps import depth_key, is_residual
-from infoplane.estimators.state import LogHistogram, Moments
+from infoplane.estimators.state import LogHistogram
 from infoplane.wire import ConfigurationError
+from infoplane.wire.activations import function_named
 
-JOINT = "joint"
 RUNS_PREFIX = "runs/"
 RUN_LENGTH = 128
 _PLACE_BITS = np.uint64(16)  # of a run's row key: the place in the run
@@ -84,68 +84,39 @@ def _whole_runs(tap: TapView) -> NDArray[np.float32]:
 
 
 @dataclass(frozen=True, slots=True)
-class JointTaps:
-    """Second moments of several taps side by side, and the width of each."""
+class FunctionInputs:
+    """Histogram of what goes into an activation function, and which function it is."""
 
-    moments: Moments
-    taps: tuple[str, ...]
-    widths: tuple[int, ...]
-
-
-class JointMoments:
-    """The joint second moments of the window, as one item."""
-
-    name: ClassVar[str] = "joint moments of up to 8 taps"
-    arrays: ClassVar[Mapping[str, str]] = {"x": "rows (n, D)", "widths": "columns of each tap (t,)"}
-
-    def gather(self, view: WindowView) -> list[Item[JointTaps]]:
-        """One item, where the probe `joint` is on."""
-        tap = view.taps.get(JOINT)
-        if tap is None or not {"n", "total", "outer", "taps"} <= tap.summaries.keys():
-            return []
-        found = tap.summaries
-        layers = found["taps"].astype(int)
-        total = found["total"].astype(np.float64)
-        outer = np.zeros((len(total), len(total)))
-        outer[np.triu_indices(len(total))] = found["outer"]
-        moments = Moments(float(found["n"].sum()), total, outer + np.triu(outer, 1).T)
-        digits = max(2, len(str(int(layers.max(initial=0)))))
-        names = tuple(f"{layer:0{digits}}/block" for layer in layers)
-        widths = (len(total) // max(1, len(layers)),) * len(layers)
-        return [Item({}, JointTaps(moments, names, widths), tap.completeness)]
-
-    def load(self, arrays: Arrays) -> JointTaps:
-        """Moments of the rows x, whose columns are those of several taps."""
-        x, widths = matrix_named(arrays, "x"), array_named(arrays, "widths").ravel().astype(int)
-        if widths.sum() != x.shape[1] or widths.min() < 1:
-            raise ConfigurationError(
-                "widths", widths.tolist(), f"whole numbers that add up to {x.shape[1]}"
-            )
-        names = tuple(f"{place:02}/block" for place in range(len(widths)))
-        return JointTaps(Moments.of_rows(x.astype(np.float64)), names, tuple(widths.tolist()))
+    inputs: LogHistogram
+    function: str
 
 
 class ActivationInputs:
     """Histogram of what goes into the activation function."""
 
     name: ClassVar[str] = "inputs of one activation function"
-    arrays: ClassVar[Mapping[str, str]] = {"inputs": "inputs of the activation function, any shape"}
+    arrays: ClassVar[Mapping[str, str]] = {
+        "inputs": "inputs of the activation function, any shape",
+        "function": "its number in infoplane.wire.activations",
+    }
 
-    def gather(self, view: WindowView) -> list[Item[LogHistogram]]:
+    def gather(self, view: WindowView) -> list[Item[FunctionInputs]]:
         """One item a layer, where the probe `activation` is on."""
         items = []
         for name in sorted(view.taps, key=depth_key):
             tap = view.taps[name]
-            if name.endswith("/activation") and "inputs" in tap.summaries:
+            if name.endswith("/activation") and {"inputs", "function"} <= tap.summaries.keys():
                 counts = tap.summaries["inputs"].astype(np.int64)
-                value = LogHistogram(counts[:-1], int(counts[-1]), signed=True)
+                histogram = LogHistogram(counts[:-1], int(counts[-1]), signed=True)
+                function = function_named(int(tap.summaries["function"].max()))
                 labels = tap_labels(name.removesuffix("activation") + "act")
-                items.append(Item(labels, value, tap.completeness))
+                items.append(Item(labels, FunctionInputs(histogram, function), tap.completeness))
         return items
 
-    def load(self, arrays: Arrays) -> LogHistogram:
+    def load(self, arrays: Arrays) -> FunctionInputs:
         """Histogram of the elements."""
-        return LogHistogram.of_values(array_named(arrays, "inputs"))
+        function = function_named(int(array_named(arrays, "function").ravel()[0]))
+        return FunctionInputs(LogHistogram.of_values(array_named(arrays, "inputs")), function)
 
 
 @dataclass(frozen=True, slots=True)
