@@ -11,9 +11,11 @@ from typing import Any
 import promql_parser
 import pytest
 
-from infoplane.collector.metrics import METRICS
+from infoplane.collector.metrics import METRICS, Metric
+from infoplane.collector.metrics.representation_metrics import REPRESENTATION_METRICS
 from infoplane.dashboards import build_all, generated_files, write_artifacts
 from infoplane.dashboards.alerts import ALERTS
+from infoplane.exporter.families import COMPANIONS
 
 ROOT = Path(__file__).parents[2]
 RULES = ROOT / "dashboards/rules"
@@ -45,6 +47,7 @@ def test_build_all_writes_beside_each_other(tmp_path: Path) -> None:
     names = [path.relative_to(tmp_path).as_posix() for path in build_all(tmp_path)]
     assert names == [
         "json/infoplane-overview.json",
+        "json/infoplane-representations.json",
         "rules/infoplane.rules.yaml",
         "rules/infoplane.tests.yaml",
     ]
@@ -125,13 +128,35 @@ def test_heatmaps_take_series_as_rows(board: dict[str, Any]) -> None:
         assert [target["legendFormat"] for target in panel["targets"]] == ["{{layer}}"]
 
 
+def companions(metric: Metric) -> set[str]:
+    return {one.name_for(metric).removeprefix("infoplane_") for one in COMPANIONS}
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in sorted(generated_files()) if path.startswith("dashboards/json/")]
+)
+def test_every_query_of_every_dashboard_is_of_a_metric_that_is_exported(path: str) -> None:
+    known = {m.name for m in METRICS} | {name for m in METRICS for name in companions(m)}
+    own = "last_window_end_timestamp_seconds training_step verdicts_total interventions_total undefined_results"
+    known |= {*own.split(), "series_rejected_total"}
+    built = json.loads(generated_files()[path])
+    for expr in expressions(built):
+        promql_parser.parse(expr.replace("$__rate_interval", "5m"))
+        used = re.findall(r"infoplane_(\w+)\{([^}]*)\}", expr)
+        assert used, expr
+        assert {name for name, _ in used} <= known
+        assert all('run="$run"' in matchers for _, matchers in used)
+
+
+def test_every_metric_of_representations_is_on_a_dashboard() -> None:
+    built = json.loads(generated_files()["dashboards/json/infoplane-representations.json"])
+    shown = {name for expr in expressions(built) for name in re.findall(r"infoplane_(\w+)\{", expr)}
+    assert {metric.name for metric in REPRESENTATION_METRICS} <= shown
+
+
 def test_expressions_parse_name_the_run_and_known_metrics(board: dict[str, Any]) -> None:
     known = {metric.name for metric in METRICS}
-    known |= {
-        "mutual_information_null_nats",
-        "mutual_information_ceiling_nats",
-        "mutual_information_saturated",
-    }
+    known |= {name for metric in METRICS for name in companions(metric)}
     known |= {
         "last_window_end_timestamp_seconds",
         "training_step",

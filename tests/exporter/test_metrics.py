@@ -11,14 +11,17 @@ from prometheus_client.parser import text_string_to_metric_families
 from infoplane.collector.metrics import METRICS
 from infoplane.collector.metrics.metric import ALLOWED_LABELS
 from infoplane.exporter import FeedStatus, Store
+from infoplane.exporter.families import COMPANIONS, name_of
 from infoplane.exporter.metrics import FeedCollector, StoreCollector
 from infoplane.exporter.testing import MadeUpRun
 from infoplane.wire import infoplane_pb2 as pb
 
 # Information in bits is no amount of storage; promtool cannot know.
 KNOWN_COMPLAINTS = {
-    f'infoplane_usable_information_{beside}bits use base unit "bytes" instead of "bits"'
-    for beside in ("", "null_", "null_sd_", "ceiling_")
+    f'{name} use base unit "bytes" instead of "bits"'
+    for metric in METRICS
+    if metric.unit == "bits"
+    for name in (name_of(metric), *(one.name_for(metric) for one in COMPANIONS))
 }
 
 

@@ -6,6 +6,7 @@ the end: `infoplane_mutual_information_null_nats`, `..._null_sd_nats`, `..._ceil
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -29,7 +30,8 @@ class Companion:
     def name_for(self, metric: Metric) -> str:
         """Return the exported name beside `metric`."""
         base, unit = split_unit(metric)
-        return PREFIX + "_".join(filter(None, (base, self.word, unit if self.has_unit else "")))
+        has_unit = self.has_unit or base in _SHARED
+        return PREFIX + "_".join(filter(None, (base, self.word, unit if has_unit else "")))
 
 
 NULL: Final = Companion(
@@ -60,6 +62,14 @@ def split_unit(metric: Metric) -> tuple[str, str]:
     if metric.name.endswith(suffix):
         return metric.name.removesuffix(suffix), metric.unit
     return metric.name, ""
+
+
+# Names that differ in their unit alone: what stands beside them needs it too.
+_SHARED: Final = frozenset(
+    base
+    for base, count in Counter(split_unit(metric)[0] for metric in METRICS).items()
+    if count > 1
+)
 
 
 def name_of(metric: Metric) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from infoplane.dashboards.alert_tests import alert_tests_yaml
 from infoplane.dashboards.metrics_page import metrics_page
 from infoplane.dashboards.overview import overview_json
+from infoplane.dashboards.representations import representations_json
 from infoplane.dashboards.rules import rules_yaml
 
 
@@ -14,6 +15,7 @@ def generated_files() -> dict[str, str]:
     """Return path -> text of every generated file. Equal registries give equal text."""
     return {
         "dashboards/json/infoplane-overview.json": overview_json(),
+        "dashboards/json/infoplane-representations.json": representations_json(),
         "dashboards/rules/infoplane.rules.yaml": rules_yaml(),
         "dashboards/rules/infoplane.tests.yaml": alert_tests_yaml(),
         "docs/metrics.md": metrics_page(),

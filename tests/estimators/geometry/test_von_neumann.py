@@ -91,3 +91,39 @@ def test_mixed_widths_keep_their_order_and_degenerate_items_say_why() -> None:
     assert all(math.isnan(e.value) for e in effective_rank(items)[1:4])
     assert von_neumann_entropy([]) == []
     assert von_neumann_entropy([Moments.of_rows(generator.normal(size=(9, 1)))])[0].value == 0.0
+
+
+@pytest.mark.parametrize(("d", "n", "plug_in"), [(128, 256, 4.599), (128, 1024, 4.789)])
+def test_bias_of_an_isotropic_spectrum_is_taken_off(d: int, n: int, plug_in: float) -> None:
+    """Plug-in values lack (d + 1) / 2n to second order; what is left is within 1 % of ln d."""
+    generator = np.random.default_rng(6)
+    items = [Moments.of_rows(generator.normal(size=(n, d))) for _ in range(4)]
+    raw = []
+    for item in items:
+        p = np.linalg.eigvalsh(item.covariance())
+        p = p / p.sum()
+        raw.append(float(-(p * np.log(p)).sum()))
+    assert np.mean(raw) == pytest.approx(plug_in, abs=0.005)
+    assert math.log(d) - np.mean(raw) == pytest.approx((d + 1) / (2 * n), rel=0.03)
+    for one in von_neumann_entropy(items):
+        assert one.value == pytest.approx(math.log(d), rel=0.01)
+
+
+def test_one_mode_that_grows_drives_the_entropy_to_zero() -> None:
+    items = [population(np.diag([scale] + [1.0] * 15)) for scale in (1.0, 10.0, 1e3, 1e6)]
+    values = [one.value for one in von_neumann_entropy(items)]
+    assert values == sorted(values, reverse=True)
+    assert values[0] == pytest.approx(math.log(16), abs=1e-9)
+    assert values[-1] < 1e-3
+
+
+@pytest.mark.parametrize("seed", range(64))
+def test_any_split_into_shards_gives_the_pooled_value(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    x = generator.normal(size=(200, 6)) * np.arange(1, 7) + 2.0
+    owner = generator.integers(0, int(generator.integers(1, 17)), 200)
+    merged = Moments.zero(6)
+    for i in generator.permutation(17):
+        merged = merged + Moments.of_rows(x[owner == i])
+    one, pooled = von_neumann_entropy([merged, Moments.of_rows(x)])
+    assert one.value == pytest.approx(pooled.value, abs=1e-10)

@@ -12,6 +12,7 @@ from sklearn.feature_selection import mutual_info_classif
 
 from infoplane.estimators import ksg, ksg_labels
 from infoplane.estimators.mutual_information import blocks
+from infoplane.estimators.mutual_information import ksg as ksg_module
 from infoplane.estimators.mutual_information.ksg import ksg_terms
 
 
@@ -55,6 +56,41 @@ def test_blocks_do_not_change_the_result(
     monkeypatch.setitem(blocks.BLOCK_ELEMENTS, "cpu", 1000)
     torch.testing.assert_close(ksg(x, y), whole[0], rtol=0, atol=1e-12)
     torch.testing.assert_close(ksg_labels(x, labels), whole[1], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["normal", "clusters", "heavy", "whole numbers", "large rows"])
+def test_screening_in_float32_changes_nothing(
+    data: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    x, y = data.gaussian_pairs(2, 600, 40, seed=4, nats=4.0, directions=8)
+    if kind == "clusters":
+        x, y = 9.0 * x[:, :5].repeat(1, 120, 1) + x, 9.0 * y[:, :5].repeat(1, 120, 1) + y
+    elif kind == "heavy":
+        x, y = x / x[..., :1], y / y[..., 1:2]
+    elif kind == "whole numbers":
+        x = (2.0 * x).round()
+    elif kind == "large rows":
+        x[:, :3] *= 1e4
+    partners = torch.stack([y, y.roll(1, 1)], 1)
+    calls = []
+    single = ksg_module._Balls.screened
+
+    def counted(*arguments: object) -> object:
+        calls.append(1)
+        return single(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(ksg_module._Balls, "screened", counted)
+    found = ksg_terms(x, partners, k=3)
+    assert calls
+    monkeypatch.setattr(ksg_module, "SCREENED_WIDTH", 10**9)
+    torch.testing.assert_close(found, ksg_terms(x, partners, k=3), rtol=0, atol=1e-9)
+
+
+def test_coarser_float32_products_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = torch.zeros(1, 1000, 64)
+    assert ksg_module._worth_screening(x, x)
+    monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: "high")
+    assert not ksg_module._worth_screening(x, x)
 
 
 def test_many_partners_equal_one_by_one(data: SimpleNamespace) -> None:

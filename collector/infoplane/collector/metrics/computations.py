@@ -25,16 +25,14 @@ from infoplane.estimators import (
     heldout_ksg,
     heldout_ksg_labels,
     token_entropy,
-    usable_accuracy,
-    usable_information_bits,
-    usable_information_score,
+    usable_information,
     von_neumann_entropy,
 )
 from infoplane.estimators.state import LogHistogram, Moments
 from infoplane.wire import infoplane_pb2 as pb
 
 T = TypeVar("T")
-Batch = Callable[[list[T], list[int]], list[Estimate]]
+A = TypeVar("A")
 
 
 def entropy_of_spectrum(inputs: Sequence[Moments], context: Context) -> list[Estimate]:
@@ -63,19 +61,22 @@ def label_information(inputs: Sequence[Labelled], context: Context) -> list[Esti
     return _labelled(coarse, context, heldout_ksg_labels)
 
 
-def usable_score(inputs: Sequence[Labelled], context: Context) -> list[Estimate]:
-    """Usable-information score."""
-    return _labelled(inputs, context, usable_information_score)
+def usable(inputs: Sequence[Labelled], context: Context) -> list[dict[str, Estimate]]:
+    """Usable information: score, bits, and the accuracy of the same closed-form classifier."""
 
+    def run(some: list[Labelled], seeds: list[int]) -> list[dict[str, Estimate]]:
+        labels = torch.from_numpy(np.stack([one.labels for one in some])).to(context.device)
+        found = usable_information(stack([one.x for one in some], context), labels, seeds=seeds)
+        return [
+            {
+                "usable_information_score_ratio": one.score,
+                "usable_information_bits": one.bits,
+                "usable_accuracy_ratio": one.accuracy,
+            }
+            for one in found
+        ]
 
-def usable_bits(inputs: Sequence[Labelled], context: Context) -> list[Estimate]:
-    """Usable information in bits."""
-    return _labelled(inputs, context, usable_information_bits)
-
-
-def usable_correct(inputs: Sequence[Labelled], context: Context) -> list[Estimate]:
-    """Accuracy of the same closed-form classifier."""
-    return _labelled(inputs, context, usable_accuracy)
+    return by_shape(inputs, context, lambda one: one.x.shape, run)
 
 
 def entropy_of_activation(inputs: Sequence[LogHistogram], context: Context) -> list[Estimate]:
@@ -174,7 +175,7 @@ def agent_overhead(inputs: Sequence[dict[str, float]], context: Context) -> list
 def _spectral(
     inputs: Sequence[Moments], context: Context, estimator: Callable[..., list[Estimate]]
 ) -> list[Estimate]:
-    return _batched(
+    return by_shape(
         inputs,
         context,
         lambda one: one.d,
@@ -185,13 +186,13 @@ def _spectral(
 def _paired(
     inputs: Sequence[Pair], context: Context, estimator: Callable[..., list[Estimate]]
 ) -> list[Estimate]:
-    return _batched(
+    return by_shape(
         inputs,
         context,
         lambda one: (one.x.shape, one.y.shape),
         lambda some, seeds: estimator(
-            _stack([one.x for one in some], context),
-            _stack([one.y for one in some], context),
+            stack([one.x for one in some], context),
+            stack([one.y for one in some], context),
             seeds=seeds,
             **context.options,
         ),
@@ -203,12 +204,12 @@ def _labelled(
     context: Context,
     estimator: Callable[..., list[Estimate]],
 ) -> list[Estimate]:
-    return _batched(
+    return by_shape(
         inputs,
         context,
         lambda one: one.x.shape,
         lambda some, seeds: estimator(
-            _stack([one.x for one in some], context),
+            stack([one.x for one in some], context),
             torch.from_numpy(np.stack([one.labels for one in some])).to(context.device),
             seeds=seeds,
             **context.options,
@@ -216,14 +217,17 @@ def _labelled(
     )
 
 
-def _batched(
-    inputs: Sequence[T], context: Context, shape_of: Callable[[T], Hashable], run: Batch[T]
-) -> list[Estimate]:
+def by_shape(
+    inputs: Sequence[T],
+    context: Context,
+    shape_of: Callable[[T], Hashable],
+    run: Callable[[list[T], list[int]], Sequence[A]],
+) -> list[A]:
     """Run inputs of equal shape together and put the answers back in order."""
     groups: dict[Hashable, list[int]] = defaultdict(list)
     for place, one in enumerate(inputs):
         groups[shape_of(one)].append(place)
-    answers: dict[int, Estimate] = {}
+    answers: dict[int, A] = {}
     for places in groups.values():
         some = [inputs[place] for place in places]
         seeds = [context.seeds[place] for place in places]
@@ -231,7 +235,8 @@ def _batched(
     return [answers[place] for place in range(len(inputs))]
 
 
-def _stack(arrays: list[np.ndarray], context: Context) -> torch.Tensor:
+def stack(arrays: list[np.ndarray], context: Context) -> torch.Tensor:
+    """Return arrays of equal shape as one tensor on the device."""
     return torch.from_numpy(np.stack(arrays)).to(context.device)
 
 

@@ -20,6 +20,10 @@ from infoplane.collector.metrics.needs import (
     TokenColumn,
     UnitCompleteness,
 )
+from infoplane.collector.metrics.representation_metrics import (
+    MORE_MUTUAL_INFORMATION,
+    REPRESENTATION_METRICS,
+)
 from infoplane.collector.metrics.reward_metrics import REWARD_METRICS
 from infoplane.wire.errors import UndefinedMetricError
 
@@ -94,8 +98,9 @@ METRICS: Final[tuple[Metric, ...]] = (
                 c.gaussian_information,
                 options={"permutations": 1},
             ),
+            *MORE_MUTUAL_INFORMATION,
         ),
-        papers=(1,),
+        papers=(1, 21),
         reading="Compare with the null beside it; a saturated value is a lower bound and does not move.",
     ),
     Metric(
@@ -121,7 +126,16 @@ METRICS: Final[tuple[Metric, ...]] = (
         "ratio",
         "Usable information of a tap about the next token's bucket: 2^-H(Y|Y'), a lower bound of accuracy.",
         ("label", "layer", "tap"),
-        (Source("usable_information_score", LabelledRows(), c.usable_score, cadence=2),),
+        (
+            Source(
+                "usable_information_score",
+                LabelledRows(),
+                c.usable,
+                cadence=2,
+                phase=1,
+                family="usable",
+            ),
+        ),
         papers=(12,),
         reading="One over the number of classes means none, one means certainty.",
     ),
@@ -130,7 +144,16 @@ METRICS: Final[tuple[Metric, ...]] = (
         "bits",
         "H(Y) - H(Y|Y') of a closed-form classifier on a tap for the next token's bucket, in bits.",
         ("label", "layer", "tap"),
-        (Source("usable_information_bits", LabelledRows(), c.usable_bits, cadence=2),),
+        (
+            Source(
+                "usable_information_bits",
+                LabelledRows(),
+                c.usable,
+                cadence=2,
+                phase=1,
+                family="usable",
+            ),
+        ),
         papers=(12,),
     ),
     Metric(
@@ -138,9 +161,10 @@ METRICS: Final[tuple[Metric, ...]] = (
         "ratio",
         "Held-out accuracy of a closed-form classifier on a tap for the next token's bucket.",
         ("label", "layer", "tap"),
-        (Source("usable_accuracy", LabelledRows(), c.usable_correct, cadence=2),),
+        (Source("usable_accuracy", LabelledRows(), c.usable, cadence=2, phase=1, family="usable"),),
         papers=(12,),
     ),
+    *REPRESENTATION_METRICS,
     Metric(
         "policy_entropy_nats",
         "nats",

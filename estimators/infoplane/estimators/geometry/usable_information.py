@@ -20,9 +20,10 @@ from torch import Tensor
 from infoplane.estimators.estimate import Estimate, Unit
 from infoplane.estimators.mutual_information.canonical import whitening_root
 from infoplane.estimators.mutual_information.labels import (
+    ROWS_PER_CELL,
     coarsen_labels,
     dense_labels,
-    label_entropy,
+    entropy_of_counts,
 )
 from infoplane.estimators.mutual_information.pairings import row_orders, take_rows
 from infoplane.estimators.mutual_information.verdicts import constant_items, nonfinite_items
@@ -98,9 +99,53 @@ def usable_information(
     return [
         _missing(reasons[i], n, kept[i][1], d)
         if reasons[i]
-        else _readings(guesses[i].numpy(), dense[i].numpy(), classes[i], kept[i][1], d)
+        else _readings(
+            table_of_predictions(guesses[i].numpy(), dense[i].numpy(), classes[i]), kept[i][1], d
+        )
         for i in range(t)
     ]
+
+
+def usable_information_of_table(
+    table: npt.NDArray[np.generic], *, d: int, label_bits: int
+) -> UsableInformation:
+    """Return score, bits and accuracy of counts of predicted (down) and true (across) classes.
+
+    Tables of shards add, and so do the moments that a read-out is fitted on (see
+    `linear_read_out`), so that no shard needs another's rows. Null, ceilings and bands are those of
+    `usable_information`. A class that no row has takes no part.
+
+    Undefined: ``"n"`` below 20 rows or 5 C^2 rows for C classes (coarsen the labels first),
+    ``"nan"`` for a count that is negative or not finite, ``"classes"``.
+
+    Args:
+        table: Shape ``(c, c)``.
+        d: Columns that the predictions rest on; only recorded.
+        label_bits: Low bits of the label that were kept; only recorded.
+
+    Raises:
+        ValueError: If ``table`` is not square.
+    """
+    counts = np.asarray(table, dtype=np.float64)
+    if counts.ndim != 2 or counts.shape[0] != counts.shape[1]:
+        raise ValueError(f"table: expected shape (c, c), got {counts.shape}")
+    n = float(counts.sum())
+    if not math.isfinite(n) or bool((counts < 0).any()):
+        return _missing("nan", 0, label_bits, d)
+    classes = int((counts.sum(0) > 0).sum())
+    if n < max(20, ROWS_PER_CELL * classes**2):
+        return _missing("n", int(n), label_bits, d)
+    if classes < 2:
+        return _missing("classes", int(n), label_bits, d)
+    return _readings(counts, label_bits, d)
+
+
+def table_of_predictions(
+    guesses: npt.NDArray[np.int64], labels: npt.NDArray[np.int64], classes: int
+) -> npt.NDArray[np.float64]:
+    """Return counts of predicted (down) and true (across) classes, ``(classes, classes)``."""
+    counts = np.bincount(guesses * classes + labels, minlength=classes**2)
+    return counts[: classes**2].reshape(classes, classes).astype(np.float64)
 
 
 def usable_information_score(x: Tensor, labels: Tensor, *, seeds: Sequence[int]) -> list[Estimate]:
@@ -122,9 +167,9 @@ def _predictions(x: Tensor, labels: Tensor, classes: int, seeds: Sequence[int]) 
     """Return the class predicted for every row by the classifier of the other half, (t, n)."""
     n = x.shape[1]
     order = row_orders(seeds, n, permutations=0, device=x.device)
-    finite = torch.where(x.isfinite(), x, 0.0).to(torch.float64)
-    rows = take_rows(finite, order)[:, 0]
-    targets = take_rows(torch.nn.functional.one_hot(labels, classes).double(), order)[:, 0]
+    # Gathering is bound by memory, so it comes before rows and labels grow.
+    rows = take_rows(torch.where(x.isfinite(), x, 0.0), order)[:, 0].to(torch.float64)
+    targets = torch.nn.functional.one_hot(labels.gather(1, order[:, 0]), classes).double()
     halves = (slice(0, n // 2), slice(n // 2, n))
     guesses = [
         _ridge_scores(rows[:, fit], targets[:, fit], rows[:, held]).argmax(-1)
@@ -144,20 +189,18 @@ def _ridge_scores(x: Tensor, targets: Tensor, held: Tensor) -> Tensor:
     return (held - mean) @ weights + share
 
 
-def _readings(
-    guesses: npt.NDArray[np.int64], labels: npt.NDArray[np.int64], classes: int, bits: int, d: int
-) -> UsableInformation:
-    n = labels.size
-    table = np.bincount(guesses * classes + labels, minlength=classes**2).astype(np.float64)
-    table = table[: classes**2].reshape(classes, classes)
+def _readings(table: npt.NDArray[np.float64], bits: int, d: int) -> UsableInformation:
+    accuracy = float(np.trace(table) / table.sum())
+    table = table[:, table.sum(0) > 0]
+    n, classes = int(table.sum()), int(table.shape[1])
     predicted, true = table.sum(1, keepdims=True), table.sum(0)
     conditional = conditional_entropy(table)
-    entropy = label_entropy(labels)
+    entropy = entropy_of_counts(true)
     # Pointwise ln p(y|yhat) and ln p(y|yhat) / p(y), for standard errors.
     log = np.log(np.where(table > 0, table / np.maximum(predicted, 1.0), 1.0))
     gain = np.where(table > 0, log - np.log(true / n), 0.0)
     score, error = math.exp(-conditional), _error(log, table)
-    information, accuracy = (entropy - conditional) / math.log(2), float(np.trace(table)) / n
+    information = (entropy - conditional) / math.log(2)
     bits_error = _error(gain, table) / math.log(2)
     accuracy_error = math.sqrt(accuracy * (1.0 - accuracy) / n)
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from infoplane.estimators.estimate import Estimate
+from infoplane.estimators.geometry.spectrum import Spectrum, spectra_of
 from infoplane.estimators.state.moments import Moments
 
 ESTIMATOR = "von_neumann_entropy"
@@ -24,16 +25,16 @@ VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
-class _Spectrum:
-    """Entropy, correction of first order in 1/n, and standard error, ``(t,)`` each."""
+class _Entropy:
+    """Plug-in value, correction of first order in 1/n, standard error, ``(t,)`` each."""
 
-    entropy: Tensor
+    value: Tensor
     correction: Tensor
     error: Tensor
 
 
 def von_neumann_entropy(
-    moments: Sequence[Moments], *, device: str | torch.device = "cpu"
+    moments: Sequence[Moments] | Sequence[Spectrum], *, device: str | torch.device = "cpu"
 ) -> list[Estimate]:
     """Return the von Neumann entropy in nats of every item's covariance.
 
@@ -51,41 +52,41 @@ def von_neumann_entropy(
     Ceiling: ln d, or ln(n - 1) when that is smaller; ``saturated`` says that n is what limits
     it. Band: value +- 1.96 standard errors, first order, same assumptions.
 
-    Undefined: ``"n"`` below 2 rows, ``"nan"``, ``"constant"`` when nothing varies.
+    Undefined: ``"n"`` below 2 rows or without columns, ``"nan"``, ``"constant"`` when nothing
+    varies.
 
     Args:
-        moments: One per item; widths may differ.
+        moments: One per item, or its spectrum; widths may differ.
         device: Where eigenvalues are computed, in float64.
 
     Returns:
         One estimate per item. Cost O(d^3) each; equal widths are batched.
     """
-    estimates: list[Estimate | None] = [None] * len(moments)
+    found = spectra_of(moments, device)
+    answers: dict[int, Estimate] = {}
     groups: dict[int, list[int]] = {}
-    for i, item in enumerate(moments):
-        reason = _reason(item)
-        if reason:
-            estimates[i] = _missing(reason, item)
+    for i, item in enumerate(found):
+        if item.reason:
+            answers[i] = _missing(item)
         else:
             groups.setdefault(item.d, []).append(i)
     for members in groups.values():
-        # eigvalsh is batched; a stack of one width at a time.
-        stack = np.stack([moments[i].covariance() for i in members])
-        rows = torch.tensor([moments[i].n for i in members], dtype=torch.float64)
-        spectrum = _spectrum(torch.from_numpy(stack).to(device), rows.to(device))
+        values = torch.from_numpy(np.stack([found[i].eigenvalues for i in members]))
+        rows = torch.tensor([found[i].n for i in members], dtype=torch.float64)
+        entropy = _entropy(values.to(device), rows.to(device))
         for i, *numbers in zip(
             members,
-            spectrum.entropy.tolist(),
-            spectrum.correction.tolist(),
-            spectrum.error.tolist(),
+            entropy.value.tolist(),
+            entropy.correction.tolist(),
+            entropy.error.tolist(),
             strict=True,
         ):
-            estimates[i] = _estimate(moments[i], *numbers)
-    return [estimate for estimate in estimates if estimate is not None]
+            answers[i] = _estimate(found[i], *numbers)
+    return [answers[i] for i in range(len(found))]
 
 
 def effective_rank(
-    moments: Sequence[Moments], *, device: str | torch.device = "cpu"
+    moments: Sequence[Moments] | Sequence[Spectrum], *, device: str | torch.device = "cpu"
 ) -> list[Estimate]:
     """Return exp of `von_neumann_entropy`: how many equal directions have that entropy.
 
@@ -104,18 +105,7 @@ def effective_rank(
     ]
 
 
-def _reason(item: Moments) -> str:
-    if item.n < 2:
-        return "n"
-    if not (np.isfinite(item.outer).all() and np.isfinite(item.total).all()):
-        return "nan"
-    second = float(np.trace(item.outer)) / (item.n - 1)
-    # Moments about zero carry rounding of the mean's size; below it nothing is known to vary.
-    return "constant" if np.trace(item.covariance()) <= 1e-12 * second else ""
-
-
-def _spectrum(covariance: Tensor, n: Tensor) -> _Spectrum:
-    eigenvalues = torch.linalg.eigvalsh(covariance).clamp(min=0.0)
+def _entropy(eigenvalues: Tensor, n: Tensor) -> _Entropy:
     p = eigenvalues / eigenvalues.sum(-1, keepdim=True)
     log = p.clamp(min=1e-300).log()
     entropy = -(p * log).sum(-1)
@@ -126,7 +116,7 @@ def _spectrum(covariance: Tensor, n: Tensor) -> _Spectrum:
     correction = (curvature - q + 2.0 * a - 2.0 * q * entropy) / freedom
     slope = -log - entropy.unsqueeze(-1)
     error = (2.0 * (p * slope).square().sum(-1) / freedom).sqrt()
-    return _Spectrum(entropy, correction, error)
+    return _Entropy(entropy, correction, error)
 
 
 def _pair_curvature(p: Tensor, log: Tensor) -> Tensor:
@@ -143,7 +133,7 @@ def _pair_curvature(p: Tensor, log: Tensor) -> Tensor:
     return product.sum((-2, -1)) - product.diagonal(dim1=-2, dim2=-1).sum(-1)
 
 
-def _estimate(item: Moments, entropy: float, correction: float, error: float) -> Estimate:
+def _estimate(item: Spectrum, entropy: float, correction: float, error: float) -> Estimate:
     widest = math.log(item.d)
     resolved = math.log(max(item.n - 1.0, 1.0))
     value = min(max(entropy + max(correction, 0.0), 0.0), widest)
@@ -160,11 +150,11 @@ def _estimate(item: Moments, entropy: float, correction: float, error: float) ->
     )
 
 
-def _missing(reason: str, item: Moments) -> Estimate:
+def _missing(item: Spectrum) -> Estimate:
     return Estimate.missing(
-        reason,
+        item.reason,
         unit="nats",
-        n=int(item.n) if math.isfinite(item.n) else 0,
+        n=int(item.n),
         estimator=ESTIMATOR,
         version=VERSION,
         parameters={"d": item.d},

@@ -1,0 +1,114 @@
+"""Metrics of moments and rows: description length, class manifolds, speed, what taps say about each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from infoplane.collector.metrics.computations import by_shape, stack
+from infoplane.collector.metrics.joint_needs import JointTaps, OneOfJoint, TwoBlocks
+from infoplane.collector.metrics.metric import Context
+from infoplane.collector.metrics.needs import Labelled
+from infoplane.estimators import (
+    Estimate,
+    FisherPath,
+    TapPredictability,
+    epsilon_rank,
+    gaussian_bottleneck,
+    join_integrity,
+    manifold_capacity,
+    representation_rate,
+    tap_predictability,
+)
+from infoplane.estimators.state import Moments
+
+HISTORY = 20  # windows that join integrity looks back
+BROKEN = 0.3  # integrity below which rows were joined wrongly
+
+
+def description_length(inputs: Sequence[Moments], context: Context) -> list[Estimate]:
+    """Rate of the tap's covariance at the requested distortion."""
+    return representation_rate(list(inputs), **context.options)
+
+
+def rank_at_error(inputs: Sequence[Moments], context: Context) -> list[Estimate]:
+    """Directions needed for the requested residual."""
+    return epsilon_rank(list(inputs), **context.options)
+
+
+def class_manifolds(inputs: Sequence[Labelled], context: Context) -> list[dict[str, Estimate]]:
+    """Capacity and spread of the manifolds of classes."""
+
+    def run(some: list[Labelled], seeds: list[int]) -> list[dict[str, Estimate]]:
+        found = manifold_capacity(
+            stack([one.x for one in some], context),
+            torch.from_numpy(np.stack([one.labels for one in some])).to(context.device),
+            seeds=seeds,
+            **context.options,
+        )
+        return [
+            {"manifold_capacity_ratio": one.capacity, "manifold_spread": one.spread}
+            for one in found
+        ]
+
+    return by_shape(inputs, context, lambda one: one.x.shape, run)
+
+
+def movement(inputs: Sequence[Moments], context: Context) -> list[dict[str, Estimate]]:
+    """Fisher-Rao step since the last window, and the path that the steps make up."""
+    found = []
+    for moments, memory in zip(inputs, context.memory, strict=True):
+        path = FisherPath.from_arrays(memory) if memory else FisherPath.start(moments)
+        after = path.advance(moments) if memory else path
+        memory.update(after.to_arrays())
+        found.append(
+            {
+                "representation_fisher_step": after.step,
+                "fisher_path_length": after.length,
+                "fisher_path_efficiency_ratio": after.efficiency,
+            }
+        )
+    return found
+
+
+def one_from_the_others(
+    inputs: Sequence[OneOfJoint], context: Context
+) -> list[dict[str, Estimate]]:
+    """What the other taps say about each, and that against the windows before."""
+    known: dict[int, TapPredictability] = {}
+    found = []
+    for one, memory in zip(inputs, context.memory, strict=True):
+        joint = one.joint
+        if id(joint) not in known:
+            known[id(joint)] = tap_predictability(joint.moments, joint.widths)
+        value = known[id(joint)].per_tap[one.place]
+        history = memory.get("history", np.zeros(0))
+        integrity = join_integrity(value.value, history.tolist())
+        # A join that stays wrong must not become what is usual.
+        is_whole = not integrity.defined or integrity.value >= BROKEN
+        if value.defined and is_whole:
+            memory["history"] = np.append(history, value.value)[-HISTORY:]
+        found.append({"tap_predictability_nats": value, "tap_join_integrity_ratio": integrity})
+    return found
+
+
+def total_correlation(inputs: Sequence[JointTaps], context: Context) -> list[Estimate]:
+    """What all taps share."""
+    return [tap_predictability(one.moments, one.widths).total_correlation for one in inputs]
+
+
+def bottleneck(inputs: Sequence[TwoBlocks], context: Context) -> list[dict[str, Estimate]]:
+    """What a tap has to carry to predict the last."""
+    found = []
+    for one in inputs:
+        curve = gaussian_bottleneck(one.moments, one.width)
+        found.append(
+            {
+                "predictive_information_nats": curve.predictive_information,
+                "critical_beta": curve.critical_beta,
+                "information_rank": curve.information_rank,
+            }
+        )
+    return found

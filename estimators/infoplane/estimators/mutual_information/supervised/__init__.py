@@ -1,0 +1,1 @@
+"""A trained estimator of mutual information, with quantiles: input, network, weights, estimate."""
