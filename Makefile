@@ -11,7 +11,7 @@ BENCHMARKS ?= benchmarks/agent/overhead.py benchmarks/agent_transport/broker_fai
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-seeds test kill-matrix chaos layouts matrix gpu check fmt bench gen
+.PHONY: help setup demo demo-seeds test kill-matrix chaos layouts matrix oracles gpu check fmt bench gen
 
 help: ## Explain the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ layouts: $(STAMP) ## Train parallel layouts with the agent on and off: what CI r
 
 matrix: $(STAMP) ## Train every parallel layout with every recomputation and compiler, agent on and off (over an hour)
 	$(BIN)/python scripts/layout_matrix.py $(ARGS)
+
+oracles: $(STAMP) ## Compare estimators with reference packages, each in an environment of its own (two minutes, once five)
+	INFOPLANE_REQUIRE=oracles $(BIN)/python -m pytest tests/oracles $(ARGS)
 
 gpu: $(STAMP) ## Check what needs a CUDA device; without one, say so and end with code 3
 	$(BIN)/python scripts/gpu_lane.py $(ARGS)

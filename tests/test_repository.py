@@ -10,6 +10,7 @@ VERBS = {
     "kill-matrix",
     "chaos",
     "matrix",
+    "oracles",
     "layouts",
     "gpu",
     "help",

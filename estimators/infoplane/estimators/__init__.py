@@ -71,6 +71,9 @@ if TYPE_CHECKING:
         epsilon_rank,
         representation_rate,
     )
+    from infoplane.estimators.geometry.spectrum import (
+        spectra,
+    )
     from infoplane.estimators.geometry.usable_information import (
         UsableInformation,
         usable_accuracy,
@@ -181,6 +184,7 @@ _HOME = {
     "sequence_mi": "mutual_information.sequence",
     "soft_entropy": "entropy.soft",
     "soft_mi": "entropy.soft",
+    "spectra": "geometry.spectrum",
     "supervised_mi": "mutual_information.supervised.estimate",
     "tap_predictability": "mutual_information.predictability",
     "token_entropy": "entropy.token",
@@ -240,6 +244,7 @@ __all__ = [
     "sequence_mi",
     "soft_entropy",
     "soft_mi",
+    "spectra",
     "supervised_mi",
     "tap_predictability",
     "token_entropy",

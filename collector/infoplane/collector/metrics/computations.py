@@ -21,9 +21,12 @@ from infoplane.estimators import (
     activation_entropy,
     coarsen_labels,
     effective_rank,
+    epsilon_rank,
     gaussian_mi,
     heldout_ksg,
     heldout_ksg_labels,
+    representation_rate,
+    spectra,
     token_entropy,
     usable_information,
     von_neumann_entropy,
@@ -35,14 +38,18 @@ T = TypeVar("T")
 A = TypeVar("A")
 
 
-def entropy_of_spectrum(inputs: Sequence[Moments], context: Context) -> list[Estimate]:
-    """Von Neumann entropy."""
-    return _spectral(inputs, context, von_neumann_entropy)
-
-
-def rank_of_spectrum(inputs: Sequence[Moments], context: Context) -> list[Estimate]:
-    """Effective rank."""
-    return _spectral(inputs, context, effective_rank)
+def spectrum(inputs: Sequence[Moments], context: Context) -> list[dict[str, Estimate]]:
+    """What the eigenvalues of a covariance say, from one decomposition: entropy, ranks, description length."""
+    found = spectra(list(inputs), device=context.device)
+    parts = {
+        "von_neumann_entropy_nats": von_neumann_entropy(found),
+        "effective_rank": effective_rank(found),
+        "representation_rate_bits": representation_rate(
+            found, distortion=context.options["distortion"]
+        ),
+        "epsilon_rank": epsilon_rank(found, eps=context.options["eps"]),
+    }
+    return [{name: part[i] for name, part in parts.items()} for i in range(len(inputs))]
 
 
 def pair_information(inputs: Sequence[Pair], context: Context) -> list[Estimate]:
@@ -170,17 +177,6 @@ def agent_overhead(inputs: Sequence[dict[str, float]], context: Context) -> list
         else:
             estimates.append(Estimate.missing("n", unit="ratio", n=0, estimator="time", version=1))
     return estimates
-
-
-def _spectral(
-    inputs: Sequence[Moments], context: Context, estimator: Callable[..., list[Estimate]]
-) -> list[Estimate]:
-    return by_shape(
-        inputs,
-        context,
-        lambda one: one.d,
-        lambda some, _: estimator(some, device=context.device),
-    )
 
 
 def _paired(

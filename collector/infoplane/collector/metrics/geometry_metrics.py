@@ -15,27 +15,15 @@ from infoplane.estimators import (
     Estimate,
     FisherPath,
     TapPredictability,
-    epsilon_rank,
     gaussian_bottleneck,
     join_integrity,
     manifold_capacity,
-    representation_rate,
     tap_predictability,
 )
 from infoplane.estimators.state import Moments
 
 HISTORY = 20  # windows that join integrity looks back
 BROKEN = 0.3  # integrity below which rows were joined wrongly
-
-
-def description_length(inputs: Sequence[Moments], context: Context) -> list[Estimate]:
-    """Rate of the tap's covariance at the requested distortion."""
-    return representation_rate(list(inputs), **context.options)
-
-
-def rank_at_error(inputs: Sequence[Moments], context: Context) -> list[Estimate]:
-    """Directions needed for the requested residual."""
-    return epsilon_rank(list(inputs), **context.options)
 
 
 def class_manifolds(inputs: Sequence[Labelled], context: Context) -> list[dict[str, Estimate]]:

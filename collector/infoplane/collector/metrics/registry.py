@@ -15,7 +15,6 @@ from infoplane.collector.metrics.needs import (
     LabelledRows,
     NeighbourRows,
     ScalarSums,
-    TapMoments,
     TapNorms,
     TokenColumn,
     UnitCompleteness,
@@ -23,6 +22,7 @@ from infoplane.collector.metrics.needs import (
 from infoplane.collector.metrics.representation_metrics import (
     MORE_MUTUAL_INFORMATION,
     REPRESENTATION_METRICS,
+    spectrum_sources,
 )
 from infoplane.collector.metrics.reward_metrics import REWARD_METRICS
 from infoplane.wire.errors import UndefinedMetricError
@@ -58,7 +58,7 @@ METRICS: Final[tuple[Metric, ...]] = (
         "nats",
         "Entropy of the trace-normalised covariance spectrum of a tap, in nats.",
         ("layer", "tap"),
-        (Source("von_neumann_entropy", TapMoments(), c.entropy_of_spectrum),),
+        spectrum_sources("von_neumann_entropy"),
         papers=(16,),
         reading="Falls when representations collapse into few directions; a fall in all layers at once points at "
         "the optimizer, a fall in late layers only at the data.",
@@ -68,7 +68,7 @@ METRICS: Final[tuple[Metric, ...]] = (
         "1",
         "Exponential of the von Neumann entropy of a tap: the number of directions in use.",
         ("layer", "tap"),
-        (Source("effective_rank", TapMoments(), c.rank_of_spectrum),),
+        spectrum_sources("effective_rank"),
         papers=(16,),
         reading="At most the width of the projection.",
     ),

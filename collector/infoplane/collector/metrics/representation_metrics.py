@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from infoplane.collector.metrics import computations as c
 from infoplane.collector.metrics import entropy_metrics as e
 from infoplane.collector.metrics import geometry_metrics as g
 from infoplane.collector.metrics import kernel_metrics as k
@@ -33,6 +34,12 @@ _SPECTRUM: Final[dict[str, Any]] = {"cadence": 4, "phase": 1}
 _SPECTRUM_OF_CLASSES: Final[dict[str, Any]] = {"cadence": 4, "phase": 3}
 _KERNELS: Final[dict[str, Any]] = {"cadence": 4, "phase": 2}
 _NEIGHBOURS: Final[dict[str, Any]] = {"cadence": 4, "phase": 0}
+
+
+def spectrum_sources(estimator: str) -> tuple[Source, ...]:
+    """Return the source of a metric of the covariance's eigenvalues: they are computed once for all."""
+    options = {"distortion": 0.05, "eps": 0.05}
+    return (Source(estimator, TapMoments(), c.spectrum, family="spectrum", options=options),)
 
 
 def _movement() -> tuple[Source, ...]:
@@ -292,11 +299,7 @@ REPRESENTATION_METRICS: Final[tuple[Metric, ...]] = (
         "bits",
         "Bits a row of a Gaussian with the tap's covariance takes at 5 % distortion.",
         _TAP,
-        (
-            Source(
-                "rate_distortion", TapMoments(), g.description_length, options={"distortion": 0.05}
-            ),
-        ),
+        spectrum_sources("rate_distortion"),
         papers=(34,),
         reading="Falls when representations get simpler.",
     ),
@@ -305,7 +308,7 @@ REPRESENTATION_METRICS: Final[tuple[Metric, ...]] = (
         "1",
         "Directions that hold 95 % of a tap's variance.",
         _TAP,
-        (Source("epsilon_rank", TapMoments(), g.rank_at_error, options={"eps": 0.05}),),
+        spectrum_sources("epsilon_rank"),
         papers=(34,),
         reading="At most the width of the projection.",
     ),
