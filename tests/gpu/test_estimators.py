@@ -16,7 +16,6 @@ from infoplane.estimators.geometry import fisher_rao as fisher
 from infoplane.estimators.mutual_information.conditional_cauchy_schwarz import (
     conditional_cs_divergence,
 )
-from infoplane.estimators.mutual_information.noise import noise_mi
 from infoplane.estimators.state import Moments
 
 Call = Callable[[Any], Any]
@@ -54,8 +53,11 @@ CALLS: dict[str, Call] = {
         X.to(d), THIN.to(d), OTHER.to(d), bandwidths=None, seeds=SEEDS
     ),
     "kde_bounds": lambda d: e.kde_bounds(X.to(d), variances=WIDTHS, seeds=SEEDS),
+    "kde_label_bounds": lambda d: e.kde_label_bounds(
+        X.to(d), Z.to(d), variances=WIDTHS, seeds=SEEDS
+    ),
     "choose_noise": lambda d: e.choose_noise(X.to(d)),
-    "noise_mi": lambda d: noise_mi(X.to(d), variances=WIDTHS, seeds=SEEDS),
+    "noise_mi": lambda d: e.noise_mi(X.to(d), variances=WIDTHS, seeds=SEEDS),
     "conditional_noise_mi": lambda d: e.conditional_noise_mi(
         X.to(d), Z.to(d), variances=WIDTHS, seeds=SEEDS
     ),
@@ -63,6 +65,7 @@ CALLS: dict[str, Call] = {
     "weighted_kl_entropy": lambda d: e.weighted_kl_entropy(THIN.to(d), seeds=SEEDS),
     "compressed_entropy": lambda d: e.compressed_entropy(X.to(d), seeds=SEEDS),
     "soft_entropy": lambda d: e.soft_entropy(X.to(d)),
+    "soft_information": lambda d: e.soft_information(X.to(d), Z.to(d), seeds=SEEDS),
     "soft_mi": lambda d: e.soft_mi(X.to(d), Z.to(d), seeds=SEEDS),
     "binned_entropy": lambda d: e.binned_entropy(X.to(d)),
     "binned_mi": lambda d: e.binned_mi(X.to(d), Z.to(d), seeds=SEEDS),

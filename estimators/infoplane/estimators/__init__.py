@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     )
     from infoplane.estimators.entropy.soft import (
         soft_entropy,
+        soft_information,
         soft_mi,
     )
     from infoplane.estimators.entropy.token import (
@@ -112,6 +113,7 @@ if TYPE_CHECKING:
     from infoplane.estimators.mutual_information.kernel_bounds import (
         choose_noise,
         kde_bounds,
+        kde_label_bounds,
     )
     from infoplane.estimators.mutual_information.ksg import (
         ksg,
@@ -123,6 +125,7 @@ if TYPE_CHECKING:
     )
     from infoplane.estimators.mutual_information.noise import (
         conditional_noise_mi,
+        noise_mi,
     )
     from infoplane.estimators.mutual_information.predictability import (
         TapPredictability,
@@ -171,18 +174,21 @@ _HOME = {
     "heldout_ksg_labels": "mutual_information.heldout_ksg",
     "join_integrity": "mutual_information.predictability",
     "kde_bounds": "mutual_information.kernel_bounds",
+    "kde_label_bounds": "mutual_information.kernel_bounds",
     "ksg": "mutual_information.ksg",
     "ksg_labels": "mutual_information.ksg",
     "ksg_scalar": "mutual_information.columns",
     "label_entropy": "mutual_information.labels",
     "manifold_capacity": "geometry.manifold_capacity",
     "median_distance": "geometry.diffusion_kernel",
+    "noise_mi": "mutual_information.noise",
     "policy_fisher_step": "geometry.categorical_fisher",
     "prequential_code_length": "entropy.prequential",
     "prequential_regret": "entropy.prequential",
     "representation_rate": "geometry.rate_distortion",
     "sequence_mi": "mutual_information.sequence",
     "soft_entropy": "entropy.soft",
+    "soft_information": "entropy.soft",
     "soft_mi": "entropy.soft",
     "spectra": "geometry.spectrum",
     "supervised_mi": "mutual_information.supervised.estimate",
@@ -231,18 +237,21 @@ __all__ = [
     "heldout_ksg_labels",
     "join_integrity",
     "kde_bounds",
+    "kde_label_bounds",
     "ksg",
     "ksg_labels",
     "ksg_scalar",
     "label_entropy",
     "manifold_capacity",
     "median_distance",
+    "noise_mi",
     "policy_fisher_step",
     "prequential_code_length",
     "prequential_regret",
     "representation_rate",
     "sequence_mi",
     "soft_entropy",
+    "soft_information",
     "soft_mi",
     "spectra",
     "supervised_mi",
