@@ -38,7 +38,7 @@ def test_independent_data_share_nothing(data: SimpleNamespace, d: int) -> None:
 
 @pytest.mark.parametrize(
     ("d", "directions", "nats", "tolerance"),
-    [(1, 1, 0.5, 0.1), (1, 1, 2.0, 0.2), (4, 4, 1.0, 0.2), (16, 2, 1.0, 0.25), (32, 1, 2.0, 0.6)],
+    [(1, 1, 0.5, 0.1), (1, 1, 2.0, 0.2), (4, 4, 1.0, 0.2), (16, 2, 1.0, 0.25)],
 )
 def test_normal_truths(
     data: SimpleNamespace, d: int, directions: int, nats: float, tolerance: float
@@ -46,6 +46,14 @@ def test_normal_truths(
     x, y = data.gaussian_pairs(4, 1024, d, seed=60 + d, nats=nats, directions=directions)
     estimates = supervised_mi(x, data.rotated(y, 7), seeds=range(4))
     assert mean(estimates) == pytest.approx(nats, abs=tolerance)
+
+
+def test_a_wide_pair_is_right_unless_it_is_rotated(data: SimpleNamespace) -> None:
+    """The known weakness of docs/estimators.md: one direction spread over all columns of y reads high."""
+    x, y = data.gaussian_pairs(4, 1024, 32, seed=92, nats=2.0, directions=1)
+    assert mean(supervised_mi(x, y, seeds=range(4))) == pytest.approx(2.0, abs=0.3)
+    turned = supervised_mi(x, data.rotated(y, 7), seeds=range(4))
+    assert 2.0 < mean(turned) < 2.8
 
 
 def test_bands_cover_as_often_as_they_say() -> None:
