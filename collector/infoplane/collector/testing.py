@@ -31,8 +31,8 @@ STEP_MS = 100
 def comparable_results(results: Iterable[pb.Result]) -> dict[tuple[str, ...], str]:
     """Return the last result of every series and window as text, by (window, metric, labels).
 
-    Leaves out when and as which pane a result came, and rounds to ten digits: two drivers, or a live run and its
-    replay, must agree on everything else.
+    Leaves out when and as which pane a result came, and rounds to ten digits and to 1e-12: two drivers, or a live run
+    and its replay, must agree on everything else.
     """
     found = {}
     for result in results:
@@ -42,7 +42,8 @@ def comparable_results(results: Iterable[pb.Result]) -> dict[tuple[str, ...], st
         one.ClearField("pane")
         for name in ("value", "null_mean", "null_sd", "ceiling", "band_low", "band_high"):
             if name == "value" or one.HasField(name):
-                setattr(one, name, float(f"{getattr(one, name):.10g}"))
+                # What is near zero is a difference, whose digits depend on the number of threads.
+                setattr(one, name, round(float(f"{getattr(one, name):.10g}"), 12))
         labels = [f"{label.name}={label.value}" for label in result.labels]
         found[(str(result.window), result.metric, *labels)] = repr(one)
     return found
