@@ -1,7 +1,8 @@
 """Trains every cell of the matrix of parallel layouts on gloo ranks, and writes a dated result page.
 
 A cell is a layout with a number of ranks, a flavour of recomputation and a compiler; each is trained with the agent on
-and off. Called by `make matrix`, which takes about an hour; `make matrix ARGS='zero3-2 --recompute none'` for some.
+and off. Called by `make matrix`, which takes over an hour; `make matrix ARGS='zero3-2 --recompute none'` for some. The
+page is written cell by cell, and `--resume` goes on with the page of the day: cells that have a verdict are left out.
 """
 
 from __future__ import annotations
@@ -111,35 +112,60 @@ def main() -> int:
     parser.add_argument(
         "--write", action="store_true", help="write benchmarks/layouts/results-DATE.md"
     )
+    parser.add_argument(
+        "--resume", action="store_true", help="write, and keep the verdicts of today's page"
+    )
     args = parser.parse_args()
-    verdicts: dict[tuple[str, str, str], str] = {}
+    verdicts = read_page(page_of_today()) if args.resume else {}
     start = time.monotonic()
     for name in args.cells:
         for compiler in args.compiler:
-            for cell, found in run(name, [(recompute, compiler) for recompute in args.recompute]):
+            cells = [(recompute, compiler) for recompute in args.recompute]
+            cells = [cell for cell in cells if (name, *cell) not in verdicts]
+            for cell, found in run(name, cells):
                 verdicts[name, cell[0], cell[1]] = found
                 past = time.monotonic() - start
                 print(f"{past:6.0f} s  {name:9} {cell[0]:15} {compiler:10} {found}", flush=True)
-    if args.write:
-        write_page(verdicts)
+                if args.write or args.resume:
+                    write_page(verdicts, page_of_today())
     return int(any(not found.startswith(("equal", "not legal")) for found in verdicts.values()))
 
 
-def write_page(verdicts: dict[tuple[str, str, str], str]) -> None:
-    """Write the table of verdicts."""
+def page_of_today() -> Path:
+    """Return the path of the result page."""
     today = datetime.datetime.now(tz=datetime.timezone.utc).date()
+    return ROOT / "benchmarks" / "layouts" / f"results-{today}.md"
+
+
+def read_page(page: Path) -> dict[tuple[str, str, str], str]:
+    """Return the verdicts of a page that was begun, none if there is no such page."""
+    lines = page.read_text().splitlines() if page.exists() else []
+    rows = [line.strip("| ").split(" | ", 3) for line in lines if line.startswith("| ")]
+    return {(row[0], row[1], row[2]): row[3] for row in rows if row[0].rpartition("-")[0] in WORLDS}
+
+
+def write_page(verdicts: dict[tuple[str, str, str], str], page: Path) -> None:
+    """Write the table of verdicts in the order of the whole matrix."""
+    every = [
+        (f"{layout}-{world}", recompute, compiler)
+        for layout, worlds in WORLDS.items()
+        for world in worlds
+        for compiler in COMPILE
+        for recompute in RECOMPUTE
+    ]
+    done = [cell for cell in every if cell in verdicts]
+    part = "" if len(done) == len(every) else f", in part: {len(done)} of {len(every)} cells"
     versions = ", ".join(
         f"{name} {version(name)}" for name in ("torch", "deepspeed", "transformers")
     )
     lines = [
-        f"# Matrix of layouts, {today}\n",
+        f"# Matrix of layouts, {page.stem.partition('-')[2]}{part}\n",
         f"`make matrix ARGS=--write`. {versions}, Python {platform.python_version()}, CPU, gloo.",
         "\nequal: losses, parameters and random state are bit-equal with the agent on and off on every rank, every tap "
         "counts every token of micro-batch 0 once a step, and every window is complete.\n",
         "| layout-ranks | recomputation | compiler | verdict |\n|---|---|---|---|",
     ]
-    lines += [f"| {' | '.join(cell)} | {found} |" for cell, found in verdicts.items()]
-    page = ROOT / "benchmarks" / "layouts" / f"results-{today}.md"
+    lines += [f"| {' | '.join(cell)} | {verdicts[cell]} |" for cell in done]
     page.parent.mkdir(exist_ok=True)
     page.write_text("\n".join(lines) + "\n")
 
