@@ -52,7 +52,7 @@ class HostCopies(Rival):
 
     def look(self, name: str, tensor: torch.Tensor) -> None:
         """Copy it."""
-        self.kept[name] = tensor.to("cpu", copy=True).numpy()
+        self.kept[name] = tensor.to("cpu", copy=True)
 
 
 class HostReads(Rival):

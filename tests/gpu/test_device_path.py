@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from infoplane.agent import attach
-from infoplane.wire import decode
+from infoplane.agent.copies import PinnedCopy
+from infoplane.wire import decode, from_tensor
 from infoplane.wire import infoplane_pb2 as pb
 
 STEPS = 12
@@ -34,12 +35,17 @@ def _settings() -> dict[str, Any]:
     return {"transport": "memory", "sampling.base_level": 1, "governor.enabled": False}
 
 
-def _train(model: Any, monitor: Any, device: torch.device, mode: str = "default") -> list[float]:
-    """Return the losses, read only at the end."""
+def _train(
+    model: Any, monitor: Any, device: torch.device, mode: str = "default", busy_cycles: int = 0
+) -> list[float]:
+    """Return the losses, read only at the end; before the first step the device is busy for `busy_cycles`."""
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     data = torch.Generator().manual_seed(3)
     batches = [torch.randint(0, 61, (8, 33), generator=data).to(device) for _ in range(STEPS)]
     losses = []
+    if busy_cycles:
+        torch.cuda.synchronize()
+        torch.cuda._sleep(busy_cycles)
     torch.manual_seed(5)
     for step, ids in enumerate(batches):
         # The first sampled steps build the projection and load kernels.
@@ -92,6 +98,58 @@ def test_a_captured_graph_runs_beside_the_agent(cuda: torch.device) -> None:
     with torch.no_grad():
         torch.testing.assert_close(output, model(ids))
     monitor.close()
+
+
+def test_a_copy_is_queued_and_nobody_waits(cuda: torch.device) -> None:
+    """The device is kept busy: the copy starts behind its work, and holds what was written before, not after."""
+    flat = torch.zeros(1 << 20, dtype=torch.uint8, device=cuda)
+    copy = PinnedCopy(flat, torch.cuda.Stream(cuda))
+    assert torch.from_numpy(copy.array).is_pinned()
+    assert copy.array.sum() == 0
+    torch.cuda.synchronize()
+    torch.cuda._sleep(200_000_000)  # about 0.1 s of the device's clock
+    flat.fill_(7)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        copy.start()
+        assert not copy.is_done()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    copy.wait()
+    assert copy.is_done()
+    assert (copy.array == 7).all()
+
+
+def test_a_full_ring_drops_the_newest_step(cuda: torch.device) -> None:
+    """Slots come back when their copy is done: behind a busy device they run out, and training goes on."""
+    model = _toy().to(cuda)
+    monitor = attach(model, config=_settings() | {"buffers.slots": 2}, run="ring")
+    _train(model, monitor, cuda)
+    _train(model, monitor, cuda, busy_cycles=3_000_000_000)  # over a second: no copy ends before
+    monitor.close()
+    stats = monitor.stats()
+    assert sum(value for name, value in stats.items() if "dropped" in name) > 0
+    assert not {name: value for name, value in stats.items() if "error" in name and value}
+
+
+def test_reward_events_of_tensors_on_the_device(cuda: torch.device) -> None:
+    model = _toy().to(cuda)
+    monitor = attach(model, config=_settings(), run="rewards")
+    ids = torch.randint(0, 61, (4, 16), device=cuda)
+    rewards = torch.arange(4.0, device=cuda)
+    torch.cuda.synchronize()
+    # The mode is that of the process: keep the publisher, which may wait, from values until it is over.
+    torch.cuda._sleep(500_000_000)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        monitor.observe_rollouts(ids[:, :8], ids, rewards=rewards)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    monitor.close()
+    (events,) = [m for m in monitor.messages if m.topic.endswith("events")]
+    batch = decode(events.value, pb.EventBatch)
+    columns = {c.name: from_tensor(c.values) for c in batch.table.columns}
+    assert sorted(columns["reward"].tolist()) == [0.0, 1.0, 2.0, 3.0]
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")

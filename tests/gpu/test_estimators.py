@@ -89,6 +89,9 @@ CALLS: dict[str, Call] = {
 }
 
 
+FLOAT32 = {"supervised_mi"}  # a network
+
+
 def numbers(found: Any) -> Iterator[float]:
     """Yield everything that an answer says in numbers."""
     if isinstance(found, torch.Tensor):
@@ -109,7 +112,8 @@ def numbers(found: Any) -> Iterator[float]:
 @pytest.mark.parametrize("name", sorted(CALLS))
 def test_an_estimator_says_the_same_on_both(cuda: torch.device, name: str) -> None:
     expected, found = (list(numbers(CALLS[name](device))) for device in (torch.device("cpu"), cuda))
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+    tolerance = 1e-4 if name in FLOAT32 else 1e-5
+    np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance)
 
 
 def test_every_estimator_on_tensors_has_a_call() -> None:
