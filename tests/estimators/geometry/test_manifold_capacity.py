@@ -30,7 +30,9 @@ def normal(t: int, n: int, d: int, seed: int) -> torch.Tensor:
 def test_random_directions_come_near_the_bound(
     p: int, d: int, nuclear: float, bound: float
 ) -> None:
-    (one,) = manifold_capacity(normal(1, p, d, 0), classes(p, 1), seeds=[0], per_label=1)
+    (one,) = manifold_capacity(
+        normal(1, p, d, 0), classes(p, 1), seeds=[0], per_label=1, spread_per_label=1, drawn=1
+    )
     assert one.capacity.value * bound == pytest.approx(nuclear, rel=1e-3)
     # Marchenko and Pastur: 1 - ratio / 8 of the bound, to first order.
     ratio = min(p, d) / max(p, d)
@@ -85,15 +87,79 @@ def test_random_labels_read_the_null() -> None:
         assert sum(excess) / 12 == pytest.approx(0.0, abs=0.005)
 
 
-def test_bands_are_the_spread_over_samples() -> None:
-    centres = normal(1, 16, 32, 6).repeat_interleave(8, 1)
+@pytest.mark.parametrize(
+    ("sizes", "per_label", "drawn"),
+    [
+        ([8] * 16, 8, 8),
+        ([8] * 16, 2, 128),
+        ([32] * 16, 2, 128),
+        ([200, 100, 50, 40, 30, 30, 20, 20, 16, 16, 10, 8, 5, 4, 3, 2], 2, 128),
+    ],
+)
+def test_bands_are_the_spread_over_samples(sizes: list[int], per_label: int, drawn: int) -> None:
+    labels = torch.arange(16).repeat_interleave(torch.tensor(sizes))
     draws = 80
-    x = centres + 1.5 * normal(draws, 128, 32, 7)
+    x = normal(1, 16, 32, 6)[:, labels] + 1.5 * normal(draws, len(labels), 32, 7)
+    found = manifold_capacity(
+        x,
+        labels.expand(draws, -1),
+        seeds=range(draws),
+        per_label=per_label,
+        drawn=drawn,
+        permutations=0,
+    )
+    ones = [one.capacity for one in found]
+    half = np.mean([one.band[1] - one.value for one in ones]) / 1.96
+    assert half == pytest.approx(np.std([one.value for one in ones]), rel=0.3)
+
+
+def test_band_of_the_spread_is_over_labels() -> None:
+    draws = 80
+    x = normal(1, 16, 32, 6).repeat_interleave(8, 1) + 1.5 * normal(draws, 128, 32, 7)
     found = manifold_capacity(x, classes(16, 8, draws), seeds=range(draws), permutations=0)
-    for side, tolerance in (("capacity", 0.3), ("spread", 0.4)):
-        ones = [getattr(one, side) for one in found]
-        half = np.mean([one.band[1] - one.value for one in ones]) / 1.96
-        assert half == pytest.approx(np.std([one.value for one in ones]), rel=tolerance)
+    ones = [one.spread for one in found]
+    half = np.mean([one.band[1] - one.value for one in ones]) / 1.96
+    assert half == pytest.approx(np.std([one.value for one in ones]), rel=0.4)
+
+
+def test_draws_take_every_row_before_one_again() -> None:
+    labels = torch.arange(4).repeat_interleave(torch.tensor([40, 20, 9, 8]))[None]
+    x = normal(1, 77, 16, 11)
+    for drawn, n in ((2, 8), (8, 32), (16, 16 + 16 + 8 + 8), (40, 77)):
+        (one,) = manifold_capacity(x, labels, seeds=[0], drawn=drawn)
+        assert one.capacity.n == n, drawn
+        assert one.capacity.parameters["draws"] == drawn // 2
+
+
+def test_draws_quieten_the_choice_of_rows() -> None:
+    x = normal(1, 8, 32, 12).repeat_interleave(40, 1) + normal(1, 320, 32, 13)
+    noise = {}
+    for drawn in (8, 128):
+        found = manifold_capacity(
+            x.expand(20, -1, -1), classes(8, 40, 20), seeds=range(20), drawn=drawn, permutations=0
+        )
+        noise[drawn] = [
+            np.std([getattr(one, side).value for one in found]) for side in ("capacity", "spread")
+        ]
+    assert noise[128][0] < noise[8][0] / 3
+    assert noise[128][1] < noise[8][1] / 3
+
+
+def test_two_rows_see_rows_agree_before_many_rows_do() -> None:
+    """Rows of 16 labels in 64 columns; a common direction grows from 1/4 to 2/5 of their square."""
+    labels = classes(16, 40, 8)
+    x = 0.3 * normal(1, 16, 64, 14).repeat_interleave(40, 1) + normal(8, 640, 64, 15)
+    common = torch.nn.functional.normalize(normal(1, 1, 64, 16), dim=-1)
+    falls = {}
+    for per_label in (2, 40):
+        before, after = (
+            manifold_capacity(rows, labels, seeds=range(8), per_label=per_label, permutations=0)
+            for rows in (x + 4.8 * common, x + 6.8 * common)
+        )
+        change = [b.capacity.value - a.capacity.value for a, b in zip(before, after, strict=True)]
+        falls[per_label] = np.mean(change) / np.std(change)
+    assert falls[2] < -8
+    assert falls[40] > 8
 
 
 def test_which_labels_are_used() -> None:
@@ -105,10 +171,11 @@ def test_which_labels_are_used() -> None:
     used = {}
     for wanted in (None, 2, 5, 8, 20):
         (one,) = manifold_capacity(x, labels, seeds=[0], labels_used=wanted)
-        used[wanted] = one.capacity.parameters["classes"]
+        used[wanted] = one.spread.parameters["classes"]
+        assert one.capacity.parameters["classes"] == (wanted if wanted in (2, 5) else 8)
     assert used == {None: 8, 2: 2, 5: 5, 8: 8, 20: 8}
     (most,) = manifold_capacity(x, labels, seeds=[0], per_label=12)
-    assert most.capacity.parameters == {"classes": 4, "per_label": 12, "d": 9}
+    assert most.capacity.parameters == {"classes": 4, "d": 9, "draws": 10, "per_label": 12}
     # Rows of the two largest labels alone: all others agree with label 6.
     x[0, labels[0] < 6] = x[0, labels[0] == 6][0]
     (pair,) = manifold_capacity(x, labels, seeds=[0], labels_used=2)
@@ -166,6 +233,8 @@ def test_degenerate_items_say_why_and_harm_no_other() -> None:
         (none,) = manifold_capacity(rows, labels[:1, : rows.shape[1]], seeds=[0])
         assert none.capacity.undefined == "n"
     assert manifold_capacity(x[:0], labels[:0], seeds=[]) == []
+    (pairs,) = manifold_capacity(x[4:], torch.arange(64)[None] // 2, seeds=[0])
+    assert (pairs.capacity.undefined, pairs.spread.undefined) == ("", "classes")
     # Rows of zeros, and entries whose squares overflow.
     x[4, :5], x[4, 9] = 0.0, 1e200
     (odd,) = manifold_capacity(x[4:], labels[4:], seeds=[0])
@@ -178,5 +247,7 @@ def test_wrong_shapes_and_settings() -> None:
     x, labels = torch.ones(1, 4, 4), torch.zeros(1, 4, dtype=torch.int64)
     with pytest.raises(ValueError, match="per_label"):
         manifold_capacity(x, labels, seeds=[0], per_label=0)
+    with pytest.raises(ValueError, match="drawn"):
+        manifold_capacity(x, labels, seeds=[0], drawn=0)
     with pytest.raises(ValueError, match="labels_used"):
         manifold_capacity(x, labels, seeds=[0], labels_used=1)

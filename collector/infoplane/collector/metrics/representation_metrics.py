@@ -101,7 +101,7 @@ def _manifolds() -> tuple[Source, ...]:
             LabelledRows(),
             g.class_manifolds,
             family="manifolds",
-            options={"per_label": 8},
+            options={"per_label": 2, "spread_per_label": 8, "drawn": 128},
         ),
     )
 
@@ -284,15 +284,16 @@ REPRESENTATION_METRICS: Final[tuple[Metric, ...]] = (
         _LABELLED,
         _manifolds(),
         papers=(26,),
-        reading="One: centroids point in all directions; collapse brings it to one over the root of their number.",
+        reading="One: centroids of 2 rows point all ways; collapse brings it to 1 over the root of their number.",
     ),
     Metric(
         "manifold_spread",
         "1",
-        "Mean nuclear norm of the rows of one of the next token's buckets; 1 if they are all alike.",
+        "Mean nuclear norm of 8 rows of one of the next token's buckets over root 8; 1 if they are all alike.",
         _LABELLED,
         _manifolds(),
         papers=(26,),
+        reading="Falls as soon as rows of a class become alike.",
     ),
     Metric(
         "representation_rate_bits",
