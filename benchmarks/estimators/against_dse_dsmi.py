@@ -1,10 +1,12 @@
 """Speed and agreement of diffusion entropy and information against the package dse-dsmi 1.1.
 
 Both read the same arrays, on one thread each, in turns; every round gives one ratio and the table
-shows their median. The package runs in an environment of its own:
+shows their median. The package runs in the environment that
+`INFOPLANE_REQUIRE=oracles pytest tests/oracles/test_dse_dsmi.py` makes, or in one that is given:
 
-    uv venv .oracles/speed && uv pip install --python .oracles/speed/bin/python dse-dsmi==1.1
-    python benchmarks/estimators/against_dse_dsmi.py --python .oracles/speed/bin/python [--json OUT]
+    python benchmarks/estimators/against_dse_dsmi.py [--python INTERPRETER] [--json OUT] [--write]
+
+`--write` leaves a dated page beside this file.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import platform
 import subprocess
 import sys
 import time
@@ -176,20 +179,38 @@ def table(found: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
+def interpreter() -> str:
+    """Return the interpreter of the environment that holds dse-dsmi."""
+    found = sorted((Path(__file__).parents[2] / ".oracles").glob("dse_dsmi-*/bin/python"))
+    if not found:
+        sys.exit("dse-dsmi is not installed: see this file's first lines, or give --python")
+    return str(found[-1])
+
+
+def main() -> None:
+    """Measure and print a table, or serve the other side."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--python", help="interpreter of an environment with dse-dsmi 1.1")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--write", action="store_true", help="write a dated page")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve:
         serve()
-        sys.exit()
-    if not arguments.python:
-        parser.error("--python is needed")
-    records = measure(arguments.python, arguments.rounds)
-    print(f"d = {D}, one thread, median of {arguments.rounds} alternated rounds\n")
-    print(table(records))
+        return
+    records = measure(arguments.python or interpreter(), arguments.rounds)
+    note = f"d = {D}, medians of {arguments.rounds} alternated rounds."
+    print(f"{note}\n\n{table(records)}")
     if arguments.json:
         arguments.json.write_text(json.dumps(records, indent=1) + "\n")
+    if arguments.write:
+        from against_page import write
+
+        versions = f"python {platform.python_version()}, numpy {np.__version__}, dse-dsmi 1.1"
+        body = f"{note}\n\n{table(records)}"
+        print(write("dse-dsmi", "Diffusion entropy beside dse-dsmi", versions, body))
+
+
+if __name__ == "__main__":
+    main()

@@ -83,3 +83,30 @@ def test_counts() -> None:
     distances = torch.tensor([[1.0, 2.0, 3.0]])
     assert count_below(distances, torch.tensor([2.0])).tolist() == [1]
     assert count_below(distances, torch.tensor([2.0]), inclusive=True).tolist() == [2]
+
+
+def test_whole_numbers_tie_exactly() -> None:
+    """Equal distances stay equal in float64, whatever the mean is."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randint(-9, 10, (1, 101, 40), generator=generator).double()
+    expected = (x.unsqueeze(-2) - x.unsqueeze(-3)).square().sum(-1)
+    expected.diagonal(dim1=-2, dim2=-1).fill_(torch.inf)
+    for shift in (0.0, 1e5):
+        held = Distances(x + shift)
+        found = held.block(slice(0, 1), slice(0, 101), scratch=Scratch(), name="x")
+        assert torch.equal(found, expected)
+
+
+def test_constant_rows_are_at_distance_zero() -> None:
+    held = Distances(torch.full((1, 20, 3), 1.0 / 3.0))
+    found = held.block(slice(0, 1), slice(0, 20), scratch=Scratch(), name="x")
+    assert bool((found[~torch.eye(20, dtype=torch.bool).expand(1, 20, 20)] == 0).all())
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.float32, torch.float64])
+def test_both_searches_agree(dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(1)
+    values = (1000 * torch.rand(4, 512, generator=generator)).to(dtype)
+    for k in (1, 3, 40):
+        expected = values.topk(k, dim=-1, largest=False).values[..., -1]
+        assert torch.equal(kth_smallest(values, k), expected)

@@ -32,6 +32,7 @@ from infoplane.estimators.entropy.soft_verdicts import (
     missing,
 )
 from infoplane.estimators.estimate import Estimate
+from infoplane.estimators.mutual_information.blocks import Scratch
 from infoplane.estimators.mutual_information.labels import entropy_of_counts
 from infoplane.estimators.mutual_information.pairings import row_orders
 from infoplane.estimators.state.soft_counts import MAX_LABELS
@@ -93,8 +94,9 @@ def soft_entropy(
     if early:
         return [missing("soft_entropy", early, n, reference)] * t
     found: list[Estimate] = []
+    scratch = Scratch()
     for items in chunks(t, n * points, x.device):
-        found += _entropies(assign(x[items], reference), reference)
+        found += _entropies(assign(x[items], reference, scratch=scratch), reference)
     return found
 
 
@@ -182,9 +184,11 @@ def soft_information(
         drawn = row_orders(seeds, n, permutations=permutations, device=x.device)
         orders = torch.cat([orders, drawn[:, 1:]], 1)
     found: list[SoftInformation] = []
-    for items in chunks(t, max(n, held.sizes.shape[1]) * points, x.device):
+    scratch = Scratch()
+    # Label means are written and read once per shuffle, and should stay in the cache.
+    for items in chunks(t, max(n, 4 * held.sizes.shape[1]) * points, x.device):
         part = SortedLabels(held.order[items], held.numbers[items], held.sizes[items])
-        assigned = assign(x[items], reference)
+        assigned = assign(x[items], reference, scratch=scratch)
         informations = _informations(assigned, part, orders[items], reference, max_labels)
         found += [
             SoftInformation(*pair)

@@ -5,17 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
+from infoplane.estimators.mutual_information.blocks import Scratch
+from infoplane.estimators.mutual_information.row_products import row_products
 from infoplane.estimators.state.soft_reference import SoftReference
 
 SMALL, LARGE = 1e-15, 1e15
 """Lengths of rows whose squares float32 holds."""
-CHUNK_ELEMENTS = {"cpu": 1 << 18, "cuda": 1 << 26}
-"""Elements of the assignments, and of the label means, that are taken together. On a CPU they
-should stay in the cache (1 MB)."""
+CHUNK_ELEMENTS = {"cpu": 1 << 21, "cuda": 1 << 26}
+"""Elements of the assignments, and of the label means, that are taken together."""
+SCORE_ELEMENTS = {"cpu": 1 << 18, "cuda": 1 << 26}
+"""Elements of the scores that are taken together; on a CPU they should stay in the cache."""
 SPREAD_ROWS = 512
 """Rows, evenly spread, that standard errors and ceilings are taken from."""
 
@@ -63,8 +67,8 @@ class SortedLabels:
         return cls(order, numbers, sizes)
 
 
-def assign(x: Tensor, reference: SoftReference) -> Assignments:
-    """Assign rows ``x (t, n, d)``; all items in one matrix product, float32."""
+def assign(x: Tensor, reference: SoftReference, *, scratch: Scratch | None = None) -> Assignments:
+    """Assign rows ``x (t, n, d)``, float32; the shares lie in ``scratch`` if that is given."""
     rows = x.to(torch.float32)
     length = torch.linalg.vector_norm(rows, dim=-1, keepdim=True)
     bad = torch.zeros(len(x), dtype=torch.bool, device=x.device)
@@ -73,15 +77,33 @@ def assign(x: Tensor, reference: SoftReference) -> Assignments:
         bad = ~x.isfinite().flatten(1).all(-1)
         rows = _in_range(x)
         length = torch.linalg.vector_norm(rows, dim=-1, keepdim=True)
-    directions = torch.tensor(reference.directions(), dtype=torch.float32, device=x.device)
-    score = (rows.flatten(0, 1) @ directions.T).view(*rows.shape[:2], -1)
-    score.mul_(1.0 / (length.clamp(min=1e-30) * reference.temperature()))
-    shares = torch.softmax(score, -1)
     empty = (length == 0).flatten(1).all(-1)
+    shares = _shares(rows, length, reference, scratch or Scratch())
     flags = zip(bad.tolist(), empty.tolist(), strict=True)
     reasons = ["nan" if nan else "constant" if zero else "" for nan, zero in flags]
-    own = entropies(_spread(shares)).mean(-1)
+    some = _spread(shares)
+    own = torch.linalg.vecdot(some, logarithm(some)).mean(-1, dtype=torch.float64).neg_()
     return Assignments(shares, shares.mean(1), own, reasons)
+
+
+def _shares(rows: Tensor, length: Tensor, reference: SoftReference, scratch: Scratch) -> Tensor:
+    """Return the softmax of all rows' scores, ``(t, n, m)``."""
+    t, n, _ = rows.shape
+    directions = _directions(reference, rows.device)
+    flat, points = rows.flatten(0, 1), reference.points
+    scale = (length.clamp(min=1e-30) * reference.temperature()).reciprocal_().flatten(0, 1)
+    shares = scratch.take("shares", (t * n, points), rows)
+    step = max(1, SCORE_ELEMENTS.get(rows.device.type, SCORE_ELEMENTS["cuda"]) // points)
+    for start in range(0, t * n, step):
+        part = slice(start, start + step)
+        score = row_products(flat[part], directions).mul_(scale[part])
+        torch.softmax(score, -1, out=shares[part])
+    return shares.view(t, n, points)
+
+
+@lru_cache(maxsize=16)
+def _directions(reference: SoftReference, device: torch.device) -> Tensor:
+    return torch.tensor(reference.directions(), dtype=torch.float32, device=device)
 
 
 def label_means(shares: Tensor, sizes: Tensor, orders: Tensor) -> Tensor:
@@ -122,7 +144,8 @@ def label_terms(assignments: Assignments, means: Tensor, labels: SortedLabels) -
     item = torch.arange(t, device=shares.device).unsqueeze(-1)
     rows = shares.flatten(0, 1).index_select(0, (order + n * item).flatten())
     gains = gain.flatten(0, 1).index_select(0, (numbers + means.shape[1] * item).flatten())
-    return (rows * gains).sum(-1).view(t, -1)
+    terms: Tensor = torch.linalg.vecdot(rows, gains)
+    return terms.view(t, -1)
 
 
 def entropies(means: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ matrix product; the joint norm is the larger of the two.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -24,6 +25,9 @@ from infoplane.estimators.mutual_information.blocks import (
     kth_smallest,
 )
 from infoplane.estimators.mutual_information.columns import column_terms
+from infoplane.estimators.mutual_information.row_products import full_precision
+
+Compare = Callable[..., Tensor]
 
 SCREENED_WIDTH = 32
 SCREENED_ROWS = 256
@@ -140,12 +144,19 @@ class _Balls:
         dy = y.block(items, rows, scratch=scratch, name="y")
         radius = self._radius(dx, dy)
         # For the errors of the radius and of the distance, which are seldom both at their bound.
-        slack = 1.5 * torch.maximum(x.error(items, rows, radius), y.error(items, rows, radius))
-        nx = count_below(dx, radius - slack, scratch=scratch)
-        ny = count_below(dy, radius - slack, scratch=scratch)
-        near = count_below(dx, radius + slack, inclusive=True, scratch=scratch)
-        near += count_below(dy, radius + slack, inclusive=True, scratch=scratch)
-        return _Counts(nx, ny, near - nx - ny != 1)
+        slack = torch.maximum(x.error(items, rows, radius), y.error(items, rows, radius)).mul_(1.5)
+        surely = self._below(dx, dy, radius - slack, torch.lt)
+        near = self._below(dx, dy, radius.add_(slack), torch.le)
+        nx, ny = surely.unbind()
+        return _Counts(nx, ny, near.sum(0) - nx - ny != 1)
+
+    def _below(self, dx: Tensor, dy: Tensor, radius: Tensor, compare: Compare) -> Tensor:
+        """Return counts in x and in y, ``(2, i, p, b)``; floats, exact up to 2^24 rows."""
+        limit = radius.unsqueeze(-1)
+        inside = self._scratch.take("inside", (2, *dy.shape), dy)
+        compare(dx, limit, out=inside[0])
+        compare(dy, limit, out=inside[1])
+        return inside.sum(-1)
 
     def recount(self, doubt: Tensor, nx: Tensor, ny: Tensor) -> None:
         """Count the rows in ``doubt (t, p, n)`` again in float64, into ``nx`` and ``ny``."""
@@ -172,7 +183,7 @@ def _worth_screening(x: Tensor, y: Tensor) -> bool:
         and x.shape[-1] + y.shape[-1] >= SCREENED_WIDTH
         and x.shape[1] >= SCREENED_ROWS
         # Anything less is not the float32 that the error bound is about.
-        and torch.get_float32_matmul_precision() == "highest"
+        and full_precision()
     )
 
 
