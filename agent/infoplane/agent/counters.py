@@ -31,8 +31,9 @@ closed, dead (the thread ended) or fork (a forked child offered); the publisher 
 no_transport (the factory fails), not_accepted (the transport refused), closed or dead; the
 transport says delivery, which it learns later.
 
-Besides: no_slot (the publisher holds all slots), no_boundary (a step began before the last one ended), budget (the
-governor held sampling), ring_full and sidecar_dead (of the sidecar).
+Besides: no_slot (the publisher holds all slots), no_boundary (a step began before the last one ended), boundary (an
+error at the end of a step), not_captured (nothing of a unit was seen in a sampled step, as after an error of its taps),
+budget (the governor held sampling), ring_full and sidecar_dead (of the sidecar).
 
 Records and events count apart: a message of events is one record. What drops it says so in both, save delivery, which
 is known of messages only; a call that is dropped before it becomes messages is one record. Further reasons of

@@ -261,6 +261,8 @@ class Session:
             self._waiting.append(_Handover(slot, values, time.time_ns() // 1_000_000))
         except Exception:
             self.parts.ring.put(slot)
+            owed = self.parts.envelope.units_at(step)
+            self.parts.counters.add("records_dropped", "boundary", owed)
             raise
 
     def _clock_skew(self, step: int) -> list[ScalarValue]:
@@ -295,6 +297,10 @@ class Session:
         slot, envelope = done.slot, self.parts.envelope
         loan = Loan(self.parts.ring, slot, len(fills))
         step, share = slot.capture.step, slot.nbytes // len(fills)
+        silent = envelope.units_at(step) - len(fills)
+        if silent > 0:
+            # Readers expect these too: a gap that nobody counts would look like a loss on the way.
+            self.parts.counters.add("records_dropped", "not_captured", silent)
         for unit, fill in fills:
             seq = envelope.next_seq(unit)
             parcel = UnitParcel(envelope, unit, seq, step, done.time_ms, share, fill, loan)
