@@ -6,9 +6,12 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
 from infoplane.estimators.geometry.covariance_distance import (
+    WELL,
     chance_square,
+    relative_eigenvalues,
     squared_distances,
     still_square,
 )
@@ -155,3 +158,82 @@ def test_batch_equals_single_items() -> None:
         (single,) = squared_distances([a], [b])
         assert one.square == pytest.approx(single.square, abs=1e-12)
         assert one.chance == pytest.approx(single.chance, abs=1e-12)
+
+
+def slow(now: Moments, before: Moments) -> float:
+    """Return the square by whitening with eigenvectors."""
+    values, regular = relative_eigenvalues(
+        *(torch.from_numpy(one.covariance()).unsqueeze(0) for one in (before, now))
+    )
+    assert bool(regular)
+    return 0.5 * float(values.log().square().sum())
+
+
+@pytest.mark.parametrize("d", [1, 7, 64, 65])
+@pytest.mark.parametrize("condition", [1.0, 1e3, 1e5, 1e9])
+def test_both_ways_to_whiten_say_the_same(d: int, condition: float) -> None:
+    """On either side of what the triangular root is used for, by condition and by width."""
+    generator = np.random.default_rng(4)
+    turn, _ = np.linalg.qr(generator.normal(size=(d, d)))
+    stretch = turn * np.geomspace(1.0, condition**-0.5, d)[:, None] if d > 1 else turn
+    now, before = (
+        Moments.of_rows(generator.normal(size=(400, d)) @ turn.T @ stretch) for _ in range(2)
+    )
+    (found,) = squared_distances([now], [before])
+    assert found.square == pytest.approx(slow(now, before), rel=1e-14 * max(condition, 100.0))
+
+
+def test_one_bad_item_does_no_harm_to_the_others() -> None:
+    """Of one width: fit for the short way, for the long way, and for none; in every place of the batch."""
+    generator = np.random.default_rng(5)
+    rows = generator.normal(size=(6, 90, 8))
+    steep = np.geomspace(1.0, 1e-4, 8) * np.linalg.qr(generator.normal(size=(8, 8)))[0]
+    good = [Moments.of_rows(one) for one in rows]
+    hard = Moments.of_rows(rows[0] @ steep.T)
+    flat = Moments.of_rows(rows[0] * np.r_[np.zeros(1), np.ones(7)])
+    huge = Moments(90.0, np.zeros(8), 1e300 * np.eye(8))
+    tiny = Moments(90.0, np.zeros(8), 1e-300 * np.eye(8))
+    pairs = [
+        (good[0], good[1], ""),
+        (flat, good[2], "singular"),
+        (hard, hard, ""),
+        (good[2], flat, "singular"),
+        (good[3], good[4], ""),
+        (huge, tiny, "singular"),
+        (good[4], hard, ""),
+        (good[5], Moments.of_rows(np.full((90, 8), np.nan)), "nan"),
+    ]
+    assert np.linalg.cond(hard.covariance()) > WELL
+    for turn in range(len(pairs)):
+        some = pairs[turn:] + pairs[:turn]
+        found = squared_distances([a for a, *_ in some], [b for _, b, _ in some])
+        for one, (a, b, reason) in zip(found, some, strict=True):
+            assert one.reason == reason
+            (single,) = squared_distances([a], [b])
+            assert one.square == pytest.approx(single.square, rel=1e-9, abs=1e-18)
+            assert one.chance == pytest.approx(single.chance, rel=1e-9)
+
+
+def test_chances_of_a_batch_are_those_of_its_items() -> None:
+    generator = np.random.default_rng(6)
+    values = np.sort(np.exp(generator.normal(size=(5, 9))), axis=-1)
+    values[2] = 3.0
+    first, second = generator.integers(20, 500, size=(2, 5)).astype(float)
+    together = chance_square(values, first, second)
+    for one, n, m, chance in zip(values, first, second, together, strict=True):
+        assert chance_square(one, n, m) == pytest.approx(chance, rel=1e-14)
+        assert pairwise_chance(one, n, m) == pytest.approx(chance, rel=1e-12)
+    assert chance_square(values[:, :1], first, second).shape == (5,)
+
+
+def pairwise_chance(values: np.ndarray, n: float, m: float) -> float:
+    """Return the chance by the quotients of every pair, as perturbation gives them."""
+    log = np.log(values)
+    first, second = (1.0 + log).sum(), (1.0 - log).sum()
+    for i in range(len(values)):
+        for j in range(i):
+            gap = values[i] - values[j]
+            first += (values[i] * log[i] - values[j] * log[j]) / gap if gap else 1 + log[i]
+            second += (values[j] * log[i] - values[i] * log[j]) / gap if gap else 1 - log[i]
+    d = len(values)
+    return float(first / n + second / m + 0.5 * (d + 1) * (d / n + d / m) ** 2 * (1 / 6 + 1 / d))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from infoplane.estimators import FisherPath
+from infoplane.estimators import Estimate, FisherPath
 from infoplane.estimators.state import Moments
 
 D, N = 32, 4096
@@ -141,3 +142,78 @@ def test_arrays_of_something_else_are_refused() -> None:
     for wrong in (np.zeros(9), np.zeros(0), np.zeros((2, 5))):
         with pytest.raises(ValueError, match=r"1 \+ d"):
             FisherPath.from_arrays({**arrays, "last": wrong})
+
+
+def several() -> list[list[Moments]]:
+    """Return the windows of taps of several widths, some of which go bad or start bad."""
+    good = [walk(seed, [0.0, 0.2, 0.1, 0.5], n=200, d=5) for seed in range(3)]
+    wide = walk(8, [0.0, 0.1, 0.3, 0.4], n=900, d=70)
+    flat = Moments.of_rows(np.ones((200, 5)))
+    nan = Moments.of_rows(np.full((200, 5), np.nan))
+    other = walk(9, [0.0] * 4, n=200, d=4)
+    return [
+        good[0],
+        [good[1][0], nan, *good[1][2:]],
+        wide,
+        [flat] * 4,
+        [flat, *good[2][1:]],
+        [good[2][0], *other[1:]],
+        other,
+    ]
+
+
+def assert_same(found: Estimate, wanted: Estimate) -> None:
+    """Compare two estimates: numbers to rounding, which depends on the size of a batch."""
+    numbers = [
+        [one.value, one.null_mean or 0.0, one.null_sd or 0.0, *(one.band or ())]
+        for one in (found, wanted)
+    ]
+    assert numbers[0] == pytest.approx(numbers[1], rel=1e-12, nan_ok=True)
+    plain = [
+        replace(one, value=0.0, null_mean=None, null_sd=None, band=None) for one in (found, wanted)
+    ]
+    assert plain[0] == plain[1]
+
+
+def test_paths_together_are_paths_alone() -> None:
+    taps = several()
+    together = [FisherPath.start(windows[0]) for windows in taps]
+    for step in range(1, 4):
+        together = FisherPath.advance_all(together, [windows[step] for windows in taps])
+        efficiencies = FisherPath.efficiencies(together)
+        for windows, path, efficiency in zip(taps, together, efficiencies, strict=True):
+            alone = follow(windows[: step + 1])
+            assert_same(path.step, alone.step)
+            assert_same(path.length, alone.length)
+            assert_same(efficiency, alone.efficiency)
+            assert_same(path.efficiency, alone.efficiency)
+            kept, wanted = path.to_arrays(), alone.to_arrays()
+            np.testing.assert_allclose(kept["path"], wanted["path"], rtol=1e-12)
+            for name in ("reference", "last"):
+                assert kept[name].tobytes() == wanted[name].tobytes()
+    assert [path.steps for path in together] == [3, 2, 3, 0, 2, 0, 3]
+    assert FisherPath.advance_all([], []) == FisherPath.efficiencies([]) == []
+
+
+def test_paths_together_take_a_split_each() -> None:
+    windows = walk(5, [0.0, 0.05], n=400, d=5)
+    start = FisherPath.start(windows[0])
+    found = FisherPath.advance_all([start] * 2, [windows[1]] * 2, split=[math.nan, 10.0])
+    assert [one.step.parameters["chance"] for one in found] == ["analytic", "split"]
+    for paths, moments, split in (
+        ([start], [], None),
+        ([], [windows[0]], None),
+        ([start], [windows[1]], [0.1, 0.1]),
+    ):
+        with pytest.raises(ValueError, match="expected"):
+            FisherPath.advance_all(paths, moments, split=split)
+
+
+def test_outer_products_that_are_not_symmetric_are_stored_as_one_triangle() -> None:
+    windows = walk(10, [0.0, 0.1], n=200, d=3)
+    skew = Moments(200.0, windows[1].total, windows[1].outer + np.tril(np.full((3, 3), 1e-9), -1))
+    path = follow([windows[0], skew])
+    arrays = path.to_arrays()
+    assert np.array_equal(path.last.outer, path.last.outer.T)
+    assert np.array_equal(FisherPath.from_arrays(arrays).last.outer, path.last.outer)
+    assert path.step == follow(windows).step

@@ -13,7 +13,13 @@ from infoplane.estimators import (
     representation_rate,
     von_neumann_entropy,
 )
-from infoplane.estimators.geometry.spectrum import spectra, spectra_of
+from infoplane.estimators.geometry.spectrum import (
+    SMALL,
+    covariances,
+    spectra,
+    spectra_of,
+    symmetric_eigenvalues,
+)
 from infoplane.estimators.state import Moments
 
 
@@ -67,3 +73,34 @@ def test_moments_and_spectra_may_be_mixed() -> None:
     assert found[0] is held[0]
     assert [one.d for one in found] == [4, 3, 3, 3]
     np.testing.assert_allclose(found[3].eigenvalues, held[4].eigenvalues, atol=1e-12)
+
+
+def test_covariances_of_a_batch_are_those_of_its_items() -> None:
+    generator = np.random.default_rng(1)
+    items = [Moments.of_rows(generator.normal(size=(n, 5)) + n) for n in (2, 9, 400)]
+    for item, one in zip(items, covariances(items), strict=True):
+        assert np.array_equal(one, item.covariance())
+
+
+@pytest.mark.parametrize("d", [1, 5, SMALL, SMALL + 1])
+def test_eigenvalues_of_a_batch_are_those_of_its_matrices(d: int) -> None:
+    rows = np.random.default_rng(d).normal(size=(4, 2 * d, d))
+    stack = rows.mT @ rows
+    stack[2, 0, 0] = np.nan
+    found = symmetric_eigenvalues(stack, "cpu")
+    assert np.isnan(found[2]).all()
+    for i in (0, 1, 3):
+        truth = np.linalg.eigvalsh(stack[i])
+        np.testing.assert_allclose(found[i], truth, rtol=1e-11, atol=1e-12 * truth[-1])
+        assert (np.diff(found[i]) >= 0).all()
+    assert symmetric_eigenvalues(stack[:0], "cpu").shape == (0, d)
+    assert np.isnan(symmetric_eigenvalues(stack[2:3], "cpu")).all()
+
+
+def test_ranks_of_entropies_are_those_of_moments() -> None:
+    items = some()
+    entropies = von_neumann_entropy(items)
+    assert repr(effective_rank(entropies)) == repr(effective_rank(items))
+    mixed = [entropies[0], items[1], items[4], entropies[4]]
+    wanted = effective_rank([items[0], items[1], items[4], items[4]])
+    assert repr(effective_rank(mixed)) == repr(wanted)

@@ -54,9 +54,7 @@ class TapView:
         total = from_tensor(self.sketch.moments.total, shape=(None,)).astype(np.float64)
         r = len(total)
         triangle = from_tensor(self.sketch.moments.outer, shape=(r * (r + 1) // 2,))
-        outer = np.zeros((r, r))
-        outer[np.triu_indices(r)] = triangle
-        return Moments(self.sketch.moments.n, total, outer + np.triu(outer, 1).T)
+        return Moments.of_triangle(self.sketch.moments.n, total, triangle)
 
     @cached_property
     def rows(self) -> RowSample | None:

@@ -41,9 +41,10 @@ A = TypeVar("A")
 def spectrum(inputs: Sequence[Moments], context: Context) -> list[dict[str, Estimate]]:
     """What the eigenvalues of a covariance say, from one decomposition: entropy, ranks, description length."""
     found = spectra(list(inputs), device=context.device)
+    entropies = von_neumann_entropy(found)
     parts = {
-        "von_neumann_entropy_nats": von_neumann_entropy(found),
-        "effective_rank": effective_rank(found),
+        "von_neumann_entropy_nats": entropies,
+        "effective_rank": effective_rank(entropies),
         "representation_rate_bits": representation_rate(
             found, distortion=context.options["distortion"]
         ),

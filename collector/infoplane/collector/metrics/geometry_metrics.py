@@ -46,19 +46,23 @@ def class_manifolds(inputs: Sequence[Labelled], context: Context) -> list[dict[s
 
 def movement(inputs: Sequence[Moments], context: Context) -> list[dict[str, Estimate]]:
     """Fisher-Rao step since the last window, and the path that the steps make up."""
-    found = []
-    for moments, memory in zip(inputs, context.memory, strict=True):
-        path = FisherPath.from_arrays(memory) if memory else FisherPath.start(moments)
-        after = path.advance(moments) if memory else path
-        memory.update(after.to_arrays())
-        found.append(
-            {
-                "representation_fisher_step": after.step,
-                "fisher_path_length": after.length,
-                "fisher_path_efficiency_ratio": after.efficiency,
-            }
-        )
-    return found
+    going = [place for place, memory in enumerate(context.memory) if memory]
+    further = FisherPath.advance_all(
+        [FisherPath.from_arrays(context.memory[place]) for place in going],
+        [inputs[place] for place in going],
+    )
+    after = dict(zip(going, further, strict=True))
+    paths = [after.get(place) or FisherPath.start(one) for place, one in enumerate(inputs)]
+    for path, memory in zip(paths, context.memory, strict=True):
+        memory.update(path.to_arrays())
+    return [
+        {
+            "representation_fisher_step": path.step,
+            "fisher_path_length": path.length,
+            "fisher_path_efficiency_ratio": efficiency,
+        }
+        for path, efficiency in zip(paths, FisherPath.efficiencies(paths), strict=True)
+    ]
 
 
 def one_from_the_others(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -66,11 +66,31 @@ class FisherPath:
             moments: Of the window.
             split: Distance by chance, as in `fisher_step`.
         """
-        moments = _symmetric(moments)
-        given = None if split is None else [split]
-        (step,) = fisher_step([moments], [self.last], split=given)
+        (after,) = FisherPath.advance_all(
+            [self], [moments], split=None if split is None else [split]
+        )
+        return after
+
+    @classmethod
+    def advance_all(
+        cls,
+        paths: Sequence[FisherPath],
+        moments: Sequence[Moments],
+        *,
+        split: Sequence[float] | None = None,
+    ) -> list[FisherPath]:
+        """Return what `advance` gives for every path, with the distances computed together.
+
+        Raises:
+            ValueError: If the numbers of paths, windows or distances by chance differ.
+        """
+        now = [_symmetric(one) for one in moments]
+        steps = fisher_step(now, [path.last for path in paths], split=split)
+        return [path._after(one, step) for path, one, step in zip(paths, now, steps, strict=True)]
+
+    def _after(self, moments: Moments, step: Estimate) -> FisherPath:
         if not step.defined:
-            useless = self.steps == 0 and not _distance(self.last, self.last).defined
+            useless = self.steps == 0 and not fisher_step([self.last], [self.last])[0].defined
             return replace(FisherPath.start(moments) if useless else self, step=step)
         return FisherPath(
             self.reference,
@@ -105,7 +125,7 @@ class FisherPath:
     @property
     def net(self) -> Estimate:
         """The distance of the newest window from the beginning, as `fisher_step` gives it."""
-        return replace(_distance(self.last, self.reference), estimator=NET)
+        return _nets([self])[0]
 
     @property
     def efficiency(self) -> Estimate:
@@ -115,9 +135,21 @@ class FisherPath:
         length nor net distance is more than 1.96 standard deviations above its null, as of a path
         that stands still, and as `net`.
         """
-        if self.steps < 2:
-            return _missing("history", self.last, "ratio", EFFICIENCY)
-        net, length = self.net, self.length
+        return FisherPath.efficiencies([self])[0]
+
+    @staticmethod
+    def efficiencies(paths: Sequence[FisherPath]) -> list[Estimate]:
+        """Return `efficiency` of every path, with the net distances computed together."""
+        nets = iter(_nets([path for path in paths if path.steps >= 2]))
+        return [
+            path._straightness(next(nets))
+            if path.steps >= 2
+            else _missing("history", path.last, "ratio", EFFICIENCY)
+            for path in paths
+        ]
+
+    def _straightness(self, net: Estimate) -> Estimate:
+        length = self.length
         if not net.defined or not (_moved(net) or _moved(length)) or length.value <= 0:
             return _missing(net.undefined or "null", self.last, "ratio", EFFICIENCY)
         return Estimate(
@@ -163,8 +195,9 @@ class FisherPath:
         return cls(_moments(arrays["reference"]), last, total, int(steps), mean, variance, step)
 
 
-def _distance(now: Moments, before: Moments) -> Estimate:
-    return fisher_step([now], [before])[0]
+def _nets(paths: Sequence[FisherPath]) -> list[Estimate]:
+    found = fisher_step([path.last for path in paths], [path.reference for path in paths])
+    return [replace(one, estimator=NET) for one in found]
 
 
 def _moved(value: Estimate) -> bool:
@@ -173,12 +206,12 @@ def _moved(value: Estimate) -> bool:
 
 def _symmetric(moments: Moments) -> Moments:
     """Return what `to_arrays` can store: one triangle stands for both, which rounding may tell."""
-    return _moments(_flat(moments))
+    is_symmetric = np.array_equal(moments.outer, moments.outer.T)
+    return moments if is_symmetric else _moments(_flat(moments))
 
 
 def _flat(moments: Moments) -> npt.NDArray[np.float64]:
-    triangle = moments.outer[np.triu_indices(moments.d)]
-    return np.concatenate([[moments.n], moments.total, triangle])
+    return np.concatenate([[moments.n], moments.total, moments.triangle])
 
 
 def _moments(array: npt.NDArray[Any]) -> Moments:
@@ -187,9 +220,7 @@ def _moments(array: npt.NDArray[Any]) -> Moments:
     d = (math.isqrt(8 * flat.size + 1) - 3) // 2
     if flat.ndim != 1 or d < 0 or flat.size != 1 + d + d * (d + 1) // 2:
         raise ValueError(f"arrays: expected 1 + d + d (d + 1) / 2 numbers, got {flat.shape}")
-    outer = np.zeros((d, d))
-    outer[np.triu_indices(d)] = flat[1 + d :]
-    return Moments(float(flat[0]), flat[1 : 1 + d], outer + np.triu(outer, 1).T)
+    return Moments.of_triangle(float(flat[0]), flat[1 : 1 + d], flat[1 + d :])
 
 
 def _missing(reason: str, moments: Moments, unit: Unit, estimator: str) -> Estimate:

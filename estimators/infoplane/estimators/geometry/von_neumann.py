@@ -13,10 +13,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from infoplane.estimators.estimate import Estimate
-from infoplane.estimators.geometry.spectrum import Spectrum, spectra_of
+from infoplane.estimators.geometry.spectrum import FloatArray, Spectrum, spectra_of
 from infoplane.estimators.state.moments import Moments
 
 ESTIMATOR = "von_neumann_entropy"
@@ -28,13 +27,13 @@ VERSION = 1
 class _Entropy:
     """Plug-in value, correction of first order in 1/n, standard error, ``(t,)`` each."""
 
-    value: Tensor
-    correction: Tensor
-    error: Tensor
+    value: FloatArray
+    correction: FloatArray
+    error: FloatArray
 
 
 def von_neumann_entropy(
-    moments: Sequence[Moments] | Sequence[Spectrum], *, device: str | torch.device = "cpu"
+    moments: Sequence[Moments | Spectrum], *, device: str | torch.device = "cpu"
 ) -> list[Estimate]:
     """Return the von Neumann entropy in nats of every item's covariance.
 
@@ -71,9 +70,8 @@ def von_neumann_entropy(
         else:
             groups.setdefault(item.d, []).append(i)
     for members in groups.values():
-        values = torch.from_numpy(np.stack([found[i].eigenvalues for i in members]))
-        rows = torch.tensor([found[i].n for i in members], dtype=torch.float64)
-        entropy = _entropy(values.to(device), rows.to(device))
+        values = np.stack([found[i].eigenvalues for i in members])
+        entropy = _entropy(values, np.array([found[i].n for i in members]))
         for i, *numbers in zip(
             members,
             entropy.value.tolist(),
@@ -86,12 +84,19 @@ def von_neumann_entropy(
 
 
 def effective_rank(
-    moments: Sequence[Moments] | Sequence[Spectrum], *, device: str | torch.device = "cpu"
+    moments: Sequence[Moments | Spectrum | Estimate], *, device: str | torch.device = "cpu"
 ) -> list[Estimate]:
     """Return exp of `von_neumann_entropy`: how many equal directions have that entropy.
 
     Unit 1, from 1 to d. Ceiling, band and undefined reasons follow from the entropy.
+
+    Args:
+        moments: One per item, its spectrum, or its entropy.
+        device: Where eigenvalues are computed, in float64.
     """
+    others = [item for item in moments if not isinstance(item, Estimate)]
+    fresh = iter(von_neumann_entropy(others, device=device))
+    entropies = [item if isinstance(item, Estimate) else next(fresh) for item in moments]
     return [
         replace(
             item,
@@ -101,36 +106,35 @@ def effective_rank(
             ceiling=None if item.ceiling is None else math.exp(item.ceiling),
             band=None if item.band is None else (math.exp(item.band[0]), math.exp(item.band[1])),
         )
-        for item in von_neumann_entropy(moments, device=device)
+        for item in entropies
     ]
 
 
-def _entropy(eigenvalues: Tensor, n: Tensor) -> _Entropy:
-    p = eigenvalues / eigenvalues.sum(-1, keepdim=True)
-    log = p.clamp(min=1e-300).log()
+def _entropy(eigenvalues: FloatArray, n: FloatArray) -> _Entropy:
+    p = eigenvalues / eigenvalues.sum(-1, keepdims=True)
+    log = np.log(np.maximum(p, 1e-300))
     entropy = -(p * log).sum(-1)
-    q = p.square().sum(-1)
-    a = -(p.square() * log).sum(-1)
-    freedom = n - 1
-    curvature = 1.0 + 0.5 * _pair_curvature(p, log)
+    q = np.square(p).sum(-1)
+    a = -(np.square(p) * log).sum(-1)
+    freedom = n - 1.0
+    curvature = 1.0 + _pair_curvature(p, log)
     correction = (curvature - q + 2.0 * a - 2.0 * q * entropy) / freedom
-    slope = -log - entropy.unsqueeze(-1)
-    error = (2.0 * (p * slope).square().sum(-1) / freedom).sqrt()
+    slope = -log - entropy[:, None]
+    error = np.sqrt(2.0 * np.square(p * slope).sum(-1) / freedom)
     return _Entropy(entropy, correction, error)
 
 
-def _pair_curvature(p: Tensor, log: Tensor) -> Tensor:
-    """Return sum over i != j of p_i p_j / L(p_i, p_j), shape ``(t,)``."""
-    left, right = p.unsqueeze(-1), p.unsqueeze(-2)
-    difference = left - right
-    ratio = (log.unsqueeze(-1) - log.unsqueeze(-2)) / torch.where(
-        difference == 0, torch.inf, difference
-    )
+def _pair_curvature(p: FloatArray, log: FloatArray) -> FloatArray:
+    """Return the sum over i < j of p_i p_j / L(p_i, p_j), shape ``(t,)``, for ascending p."""
+    i, j = np.triu_indices(p.shape[-1], 1)
+    low, high = p[:, i], p[:, j]
+    difference = high - low
     # 1 / L tends to 1 / p for equal values, where the quotient loses its digits.
-    near = difference.abs() <= 1e-6 * torch.maximum(left, right)
-    inverse_mean = torch.where(near, 2.0 / (left + right).clamp(min=1e-300), ratio)
-    product = left * right * inverse_mean
-    return product.sum((-2, -1)) - product.diagonal(dim1=-2, dim2=-1).sum(-1)
+    near = difference <= 1e-6 * high
+    mean = np.maximum(0.5 * (low + high), 1e-300)
+    inverse = np.where(near, 1.0 / mean, (log[:, j] - log[:, i]) / np.where(near, 1.0, difference))
+    found: FloatArray = (low * high * inverse).sum(-1)
+    return found
 
 
 def _estimate(item: Spectrum, entropy: float, correction: float, error: float) -> Estimate:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -62,6 +63,26 @@ class Moments:
         rows = np.asarray(x, dtype=np.float64)
         return cls(float(rows.shape[0]), rows.sum(axis=0), rows.T @ rows)
 
+    @classmethod
+    def of_triangle(cls, n: float, total: npt.NDArray[Any], triangle: npt.NDArray[Any]) -> Moments:
+        """Return the moments whose outer products have this upper triangle, in the order of rows.
+
+        Raises:
+            ValueError: If ``triangle`` is not ``(d (d + 1) / 2,)`` for a ``total`` of ``(d,)``.
+        """
+        d = total.shape[0] if total.ndim == 1 else 0
+        if total.ndim != 1 or triangle.shape != (d * (d + 1) // 2,):
+            raise ValueError(
+                f"triangle: expected shape (d (d + 1) / 2,) for total of shape (d,), "
+                f"got {triangle.shape} and {total.shape}"
+            )
+        return cls(n, total, np.asarray(triangle, dtype=np.float64)[_places_of_square(d)])
+
+    @property
+    def triangle(self) -> FloatArray:
+        """Upper triangle of ``outer`` in the order of rows, shape ``(d (d + 1) / 2,)``; a copy."""
+        return self.outer.ravel()[_places_of_triangle(self.d)]
+
     @property
     def d(self) -> int:
         """Width of a row."""
@@ -90,3 +111,19 @@ class Moments:
         mean = self.mean()
         centred = self.outer - self.n * np.outer(mean, mean)
         return (centred + centred.T) / (2.0 * (self.n - 1.0))
+
+
+@lru_cache(maxsize=8)
+def _places_of_triangle(d: int) -> npt.NDArray[np.intp]:
+    """Return where the elements of the upper triangle are in a square."""
+    rows, columns = np.triu_indices(d)
+    return rows * d + columns
+
+
+@lru_cache(maxsize=8)
+def _places_of_square(d: int) -> npt.NDArray[np.intp]:
+    """Return where the elements of a symmetric square are in its upper triangle."""
+    places = np.zeros((d, d), np.intp)
+    rows, columns = np.triu_indices(d)
+    places[rows, columns] = places[columns, rows] = np.arange(rows.size)
+    return places
