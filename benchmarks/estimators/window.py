@@ -1,6 +1,6 @@
 """Time and memory of one run's windows: 32 layers, n = 1024 rows of r = 64, every live metric with its nulls.
 
-    python benchmarks/estimators/window.py [--threads 2] [--layers 32] [--json FILE]
+    python benchmarks/estimators/window.py [--threads 2] [--layers 32] [--device cuda] [--json FILE]
 
 Four windows, one cycle of the cadences, twice; the first cycle warms up and fixes references. Prints each metric's wall
 and processor time a cycle, the mean and the worst window, and the median window of moment metrics alone over eight
@@ -118,6 +118,11 @@ def watch(spent: Spent) -> None:
     compute._estimates = timed
 
 
+def name_of(device: str) -> str:
+    """Return what a person calls the device."""
+    return torch.cuda.get_device_name(device) if device.startswith("cuda") else device
+
+
 def _peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
@@ -126,26 +131,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--layers", type=int, default=32)
+    parser.add_argument("--device", default="cpu", help="of the estimators")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     spent: Spent = defaultdict(lambda: [0.0, 0.0, 0.0])
     watch(spent)
-    settings = EstimateSettings(METRICS)
+    settings = EstimateSettings(METRICS, device=arguments.device)
     *_, held = cycle(arguments.layers, 0, {}, settings)
     first = {name: values[2] for name, values in spent.items()}
     spent.clear()
     seconds, _, held = cycle(arguments.layers, CYCLE, held, settings)
     moments = tuple(m for m in METRICS if all(isinstance(s.need, TapMoments) for s in m.sources))
     table = sorted(spent.items(), key=lambda item: -item[1][0])
+    alone = EstimateSettings(moments, device=arguments.device)
     of_moments: tuple[list[float], list[float]] = ([], [])
     for number in range(2, 2 + MOMENT_CYCLES):
-        wall, busy, held = cycle(arguments.layers, number * CYCLE, held, EstimateSettings(moments))
+        wall, busy, held = cycle(arguments.layers, number * CYCLE, held, alone)
         of_moments[0].extend(wall)
         of_moments[1].extend(busy)
     print(
         f"python {platform.python_version()}, torch {torch.__version__}, {arguments.threads} threads, "
-        f"{arguments.layers} layers, n = {ROWS}, r = {DIM}\n"
+        f"{name_of(arguments.device)}, {arguments.layers} layers, n = {ROWS}, r = {DIM}\n"
     )
     print(
         "| computation | wall s a cycle | processor s | peak MB, first cycle |\n|---|---|---|---|"
