@@ -186,12 +186,12 @@ def test_detach_leaves_no_hook_and_compiled_code_goes_on(make_loop: Any, make_mo
 def test_an_error_behind_the_operator_ends_taps_and_not_training(
     make_loop: Any, make_model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from infoplane.agent import recorder
+    from infoplane.agent import pending
 
     def fail(*_: Any) -> None:
         raise RuntimeError("broken")
 
-    monkeypatch.setattr(recorder, "sketch_block", fail)
+    monkeypatch.setattr(pending, "project", fail)
     loops: list[Any] = []
     target = outside(make_model(), lambda m: loops.append(make_loop(m)), "aot_eager")
     assert len(train(target, loops[0].monitor.step)) == STEPS

@@ -46,11 +46,10 @@ from infoplane.agent.settings import SamplingSettings
 from infoplane.agent.slots import Loan, Slot, SlotRing
 from infoplane.agent.taps import Tap
 from infoplane.agent.undisturbed import Batch, call, undisturbed
-from infoplane.agent.units import LayerUnit
+from infoplane.agent.units import ANCHOR, LayerUnit
 from infoplane.wire import infoplane_pb2 as pb
 from infoplane.wire import to_tensor
 
-UNIT: Final = "anchor"
 VERSION: Final = 1
 MAX_ROWS: Final = 256
 _DOMAIN: Final = 0x616E63686F72  # "anchor": another hash than that of the row keys
@@ -124,7 +123,7 @@ class Anchors:
         self._times: deque[int] = deque()
         if self._taps:
             # Replaced as a whole: the publisher's thread goes through it.
-            envelope.roles = {**envelope.roles, UNIT: Role(0, 1, level)}
+            envelope.roles = {**envelope.roles, ANCHOR: Role(0, 1, level)}
 
     @property
     def interval(self) -> int:
@@ -249,9 +248,9 @@ class Anchors:
         envelope, rows = self._envelope, self._rows
         assert rows is not None
         fill = partial(self._fill, slot, rows)
-        seq, step = envelope.next_seq(UNIT), slot.capture.step
+        seq, step = envelope.next_seq(ANCHOR), slot.capture.step
         loan = Loan(self._ring, slot, 1)
-        self._offer(UnitParcel(envelope, UNIT, seq, step, time_ms, slot.nbytes, fill, loan))
+        self._offer(UnitParcel(envelope, ANCHOR, seq, step, time_ms, slot.nbytes, fill, loan))
 
     def _failed(self, error: Exception) -> None:
         self._counters.add("anchor_errors", type(error).__name__)
@@ -280,7 +279,7 @@ def _sites(units: Sequence[LayerUnit]) -> Iterator[tuple[str, Tap]]:
         layer, _, site = tap.name.partition("/")
         if site == "block" or layer in ("embed", "final_norm"):
             # Without the site, as `.../block` means a tap of the training batch to readers.
-            yield f"{UNIT}/{layer}", tap
+            yield f"{ANCHOR}/{layer}", tap
 
 
 def _layout(taps: Mapping[str, Tap], dim: int) -> Layout:

@@ -9,7 +9,7 @@ current graph task.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from time import perf_counter
@@ -29,11 +29,12 @@ from infoplane.agent.hooks import TapHooks
 from infoplane.agent.identity import Coordinates
 from infoplane.agent.novelty import NOTE, REGION, NoveltySampling
 from infoplane.agent.outputs import find_logits, first_float, sequence_length
+from infoplane.agent.pending import Pending
 from infoplane.agent.probes import Probe, Scene
 from infoplane.agent.probes.base import Function
 from infoplane.agent.projection import Projection
 from infoplane.agent.sampling import RowSampling
-from infoplane.agent.sketch import sketch_act, sketch_block, sketch_partial
+from infoplane.agent.sketch import sketch_partial
 from infoplane.agent.slots import Capture, Slot, SlotRing
 from infoplane.agent.taps import Tap
 
@@ -114,6 +115,7 @@ class Recorder:
         self._breaker = breaker
         self._counters = counters
         self._slot: Slot | None = None
+        self._pending = Pending(self._forget_taps)
         self._index: torch.Tensor | None = None
         self._batch: Batch | None = None
         self._logits: torch.Tensor | None = None
@@ -219,6 +221,7 @@ class Recorder:
         if torch.compiler.is_compiling() or in_backward():
             return
         self._check_reach()
+        self._write_pending()
         self._run("tokens", self._write_tokens, output)
         for probe in self._active:
             self._run(probe.name, probe.end, self._scene, output)
@@ -263,6 +266,7 @@ class Recorder:
 
     def take(self) -> Slot | None:
         """Return the slot of the step in progress, which is over; None if it was not sampled."""
+        self._write_pending()  # of a forward that did not come to its end
         slot, self._slot = self._slot, None
         self._shut()
         self.late.disarm()
@@ -291,7 +295,7 @@ class Recorder:
         index = self._rows(slot, rows.shape[0], rows.device, sequence_length(value), tap, rows)
         if tap.kind == "act":
             # A histogram has no weights for its rows.
-            sketch_act(rows, index[: self._num_uniform], slot.device, tap.name, width)
+            self._pending.add_act(tap.name, rows, index[: self._num_uniform], slot.device, width)
         else:
             matrix = self._plan.projection.matrix(width, rows.device)
             if tap.is_sharded:
@@ -300,8 +304,23 @@ class Recorder:
             elif tap.kind == "rows":
                 sketch_partial(rows, matrix, index, slot.device, tap.name)
             else:
-                sketch_block(rows, matrix, index, slot.device, tap.name)
+                self._pending.add_block(tap.name, rows, matrix, index, slot.device)
         slot.capture.widths[tap.name] = width
+
+    def _write_pending(self) -> None:
+        """Write the sketches that wait; taps that are still waiting then have nothing to send."""
+        slot, index = self._slot, self._index
+        if self._pending and slot is not None and index is not None:
+            self._run("acts", self._pending.write_acts, slot.device)
+            self._run("blocks", self._pending.write_blocks, index, slot.device)
+        self._forget_taps(self._pending.taps)
+        self._pending.clear()
+
+    def _forget_taps(self, names: Sequence[str]) -> None:
+        """Let taps have nothing to send in this step: their sketches could not be written."""
+        if self._slot is not None:
+            for name in names:
+                self._slot.capture.widths.pop(name, None)
 
     @property
     def _num_uniform(self) -> int | None:

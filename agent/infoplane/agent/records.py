@@ -25,7 +25,7 @@ from infoplane.agent.slots import Slot
 from infoplane.agent.taps import Tap
 from infoplane.agent.tokens import columns
 from infoplane.agent.transports.base import Outgoing
-from infoplane.agent.units import TOKENS, LayerUnit
+from infoplane.agent.units import ANCHOR, TOKENS, LayerUnit
 from infoplane.wire import encode, from_tensor, to_tensor
 from infoplane.wire import infoplane_pb2 as pb
 from infoplane.wire.histograms import to_histogram
@@ -58,9 +58,17 @@ class Envelope:
         """Begin at the base level."""
         self.cadence = Cadence(self.settings.sampling.base_level)
 
+    def due(self, step: int) -> set[str]:
+        """Return the units that this rank owes a record for a sampled `step`; anchors have passes of their own."""
+        return {
+            name
+            for name, role in self.roles.items()
+            if step % (1 << role.level) == 0 and name != ANCHOR
+        }
+
     def units_at(self, step: int) -> int:
         """Return how many records this rank owes for a sampled `step`."""
-        return sum(step % (1 << role.level) == 0 for role in self.roles.values())
+        return len(self.due(step))
 
     def forget(self, names: Collection[str]) -> None:
         """Take units out that this run turns out not to have; on all ranks alike, before their first record."""

@@ -297,10 +297,10 @@ class Session:
         slot, envelope = done.slot, self.parts.envelope
         loan = Loan(self.parts.ring, slot, len(fills))
         step, share = slot.capture.step, slot.nbytes // len(fills)
-        silent = envelope.units_at(step) - len(fills)
-        if silent > 0:
+        silent = envelope.due(step) - {unit for unit, _ in fills}
+        if silent:
             # Readers expect these too: a gap that nobody counts would look like a loss on the way.
-            self.parts.counters.add("records_dropped", "not_captured", silent)
+            self.parts.counters.add("records_dropped", "not_captured", len(silent))
         for unit, fill in fills:
             seq = envelope.next_seq(unit)
             parcel = UnitParcel(envelope, unit, seq, step, done.time_ms, share, fill, loan)
@@ -314,9 +314,10 @@ class Session:
             if any(tap.name in slot.capture.widths for tap in unit.taps):
                 fills.append((unit.name, partial(_fill_layers, envelope, unit, slot)))
         for probe in self.parts.probes:
-            if slot.capture.notes.get(probe.name):
-                fill = partial(_fill_probe, envelope, probe, slot)
-                fills.append((self.parts.stack.unit(probe.name), fill))
+            name = self.parts.stack.unit(probe.name)
+            # A probe may have left in the middle of its first step, when something was compiled.
+            if slot.capture.notes.get(probe.name) and name in envelope.roles:
+                fills.append((name, partial(_fill_probe, envelope, probe, slot)))
         if slot.capture.k and TOKENS in envelope.roles:
             fills.append((TOKENS, partial(_fill_tokens, envelope, slot)))
         fills.append((SCALARS, partial(_fill_scalars, done.scalars, slot)))

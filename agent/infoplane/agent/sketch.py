@@ -5,7 +5,8 @@ at full width, R the projection (d, r), y = x R (N, r), k sampled rows.
 
 `block` sketches cost one projection (2 N d r flop) and about two reads of x. `act` sketches look
 at the elements of the k sampled rows only: a histogram of all N d elements would cost about 10 ns
-each on a CPU, more than the layer.
+each on a CPU, more than the layer. What does not need x itself is written for several taps at once
+(`infoplane.agent.pending`).
 
 Float32 on the device (float64 for the N norms), float64 when summed downstream. On a GPU with TF32
 matmuls switched on, y carries TF32 error. Rows with a NaN, an infinity or a norm above 1.8e19 are
@@ -14,7 +15,7 @@ left out of every sum and counted.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import torch
@@ -65,17 +66,47 @@ def sketch_block(
         views: regions of the slot.
         tap: name of the tap.
     """
+    norms = torch.empty((1, rows.shape[0]), device=rows.device)
+    projected = torch.empty((1, rows.shape[0], matrix.shape[1]), device=rows.device)
+    project(rows, matrix, norms[0], projected[0])
+    write_blocks(norms, projected, index, views, [tap])
+
+
+def project(
+    rows: torch.Tensor, matrix: torch.Tensor, norms: torch.Tensor, projected: torch.Tensor
+) -> None:
+    """Write what needs all columns of `rows` (N, d): their norms (N,) and y = x R (N, r), both float32."""
     x = rows.float()
-    norm = torch.linalg.vector_norm(x, dim=1).double()
-    is_finite = norm.isfinite()
-    projected = x @ matrix
-    held = projected.masked_fill(~is_finite.unsqueeze(1), 0.0)
-    torch.sum(held, dim=0, out=views[f"{tap}:total"])
-    torch.mm(held.t(), held, out=views[f"{tap}:outer"])
-    _write_norms(norm, is_finite, views[f"{tap}:norms"])
-    bins = _magnitude_bins(norm.clone()).masked_fill_(~is_finite, NORM_BINS - 1)
-    _count(bins.long(), views[f"{tap}:norm_counts"])
-    torch.index_select(projected, 0, index, out=views[f"{tap}:rows"][: index.shape[0]])
+    torch.linalg.vector_norm(x, dim=1, out=norms)
+    torch.mm(x, matrix, out=projected)
+
+
+def write_blocks(
+    norms: torch.Tensor,
+    projected: torch.Tensor,
+    index: torch.Tensor,
+    views: Views,
+    taps: Sequence[str],
+) -> None:
+    """Write everything else of `taps`, g of them at once; both arrays are overwritten.
+
+    Args:
+        norms: of the rows, float32 (g, N).
+        projected: y, float32 (g, N, r).
+        index: positions of the sampled rows, int64 (k,).
+        views: regions of the slot.
+        taps: their names.
+    """
+    sampled = projected.index_select(1, index)
+    exact = norms.double()
+    is_odd = exact.isfinite().logical_not_()
+    held = projected.masked_fill_(is_odd.unsqueeze(-1), 0.0)
+    bins = _magnitude_bins(exact.clone()).masked_fill_(is_odd, NORM_BINS - 1)
+    store(views, taps, "rows", sampled)
+    store(views, taps, "total", held.sum(1))
+    store(views, taps, "outer", torch.bmm(held.mT, held))
+    store(views, taps, "norms", _norm_sums(exact.masked_fill_(is_odd, 0.0), is_odd))
+    store(views, taps, "norm_counts", _counts(bins, NORM_BINS))
 
 
 def add_partial_regions(layout: Layout, tap: str, rows: int, dim: int) -> None:
@@ -100,17 +131,31 @@ def sketch_act(
 ) -> None:
     """Write the signed histogram of elements of the sampled rows of `rows` (N, d).
 
-    The rows with the smallest keys, as many as `ACT_ELEMENTS` allows: a smaller sample of the same kind. Counting is
-    what costs here, about 12 ns an element on a CPU, and a window gathers many steps. `width` is d where the rank has
-    only some of the columns, so that all ranks take the same rows.
+    `width` is d where the rank has only some of the columns, so that all ranks take the same rows.
     """
-    x = rows.index_select(0, index[: max(ACT_ELEMENTS // (width or rows.shape[1]), 1)]).float()
+    some = act_rows(index, width or rows.shape[1])
+    write_acts(rows.index_select(0, some).view(1, -1), views, [tap])
+
+
+def act_rows(index: torch.Tensor, width: int) -> torch.Tensor:
+    """Return the positions whose elements are counted: those with the smallest keys, as many as `ACT_ELEMENTS` allows.
+
+    A smaller sample of the same kind: counting is what costs, about 12 ns an element on a CPU, and a window gathers
+    many steps.
+    """
+    return index[: max(ACT_ELEMENTS // width, 1)]
+
+
+def write_acts(elements: torch.Tensor, views: Views, taps: Sequence[str]) -> None:
+    """Write the signed histograms of `elements` (g, n), one tap a row; they are overwritten."""
+    x = elements.float()
     magnitude = x.abs()
     # In place where possible: on a CPU, fresh pages cost more than the arithmetic. A comparison
     # that NaN fails: isfinite is twice as slow.
     is_odd = magnitude.le(_LARGEST).logical_not_()
     bins = _magnitude_bins(magnitude).mul_(x.sign_()).add_(_SIGNED.zero_index)
-    _count(bins.masked_fill_(is_odd, ELEMENT_BINS - 1).long().view(-1), views[f"{tap}:elements"])
+    bins.masked_fill_(is_odd, ELEMENT_BINS - 1)
+    store(views, taps, "elements", _counts(bins, ELEMENT_BINS))
 
 
 def _magnitude_bins(magnitude: torch.Tensor) -> torch.Tensor:
@@ -120,17 +165,23 @@ def _magnitude_bins(magnitude: torch.Tensor) -> torch.Tensor:
     return scaled.add_(shift).clamp_(0, BUCKETS_PER_SIGN)
 
 
-def _write_norms(norm: torch.Tensor, is_finite: torch.Tensor, out: torch.Tensor) -> None:
-    held = norm.masked_fill(~is_finite, 0.0)
+def _norm_sums(held: torch.Tensor, is_odd: torch.Tensor) -> torch.Tensor:
+    """Return `NORM_FIELDS` of the norms (g, N), float64 with zeros for odd rows, as (g, 5)."""
     square = held.square()
-    count = is_finite.sum(dtype=torch.float64)
-    fourth = square.square().sum()
-    parts = (count, square.sum(), fourth, held.max(), norm.shape[0] - count)
-    torch.stack(parts, out=out)
+    odd = is_odd.sum(-1, dtype=torch.float64)
+    fourth = square.square().sum(-1)
+    parts = (held.shape[-1] - odd, square.sum(-1), fourth, held.amax(-1), odd)
+    return torch.stack(parts, -1)
 
 
-def _count(bins: torch.Tensor, out: torch.Tensor) -> None:
-    """Write how often each bin occurs; torch.bincount would have to look at the largest on the host."""
-    out.zero_()
+def _counts(bins: torch.Tensor, size: int) -> torch.Tensor:
+    """Return how often each bin occurs in a row of `bins` (g, n); torch.bincount would ask the host for the largest."""
+    found = torch.zeros((bins.shape[0], size), dtype=torch.int32, device=bins.device)
     one = torch.ones((), dtype=torch.int32, device=bins.device)
-    out.scatter_add_(0, bins, one.expand_as(bins))
+    return found.scatter_add_(1, bins.long(), one.expand_as(bins))
+
+
+def store(views: Views, taps: Sequence[str], region: str, values: torch.Tensor) -> None:
+    """Copy `values` (g, m, ...) to the regions of g taps, the first m entries of each, in few launches on a GPU."""
+    places = [views[f"{tap}:{region}"][: values.shape[1]] for tap in taps]
+    torch._foreach_copy_(places, list(values.unbind(0)))

@@ -10,6 +10,7 @@ from infoplane.agent.taps import Discovery, Stack, Tap
 TOKENS: Final = "tokens"
 SCALARS: Final = "scalars"
 AGENT: Final = "agent"
+ANCHOR: Final = "anchor"
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,11 +87,10 @@ def test_records_name_the_function(module: nn.Module, name: str) -> None:
 
 def test_the_slope_is_the_mean_derivative_of_gaussian_inputs() -> None:
     """Stein: E f'(x) = Cov(x, f(x)) / Var x; for ReLU of a normal with mean m that is Phi(m)."""
-    from infoplane.agent.probes.activation import _FIELDS, _write_sums
+    from infoplane.agent.probes.activation import _FIELDS, _sums
 
     x = torch.randn(1 << 20, generator=torch.Generator().manual_seed(0)) + 0.5
-    out = torch.zeros(len(_FIELDS), dtype=torch.float64)
-    _write_sums(x[None], x[None].relu(), out)
+    out = _sums(x[None], x[None].relu())[0]
     s = dict(zip(_FIELDS, out.tolist(), strict=True))
     n = s["n"]
     covariance = s["product"] / n - s["input_sum"] * s["output_sum"] / n**2
@@ -102,11 +101,10 @@ def test_the_slope_is_the_mean_derivative_of_gaussian_inputs() -> None:
 
 
 def test_elements_that_are_not_finite_are_counted_apart() -> None:
-    from infoplane.agent.probes.activation import _FIELDS, _write_sums
+    from infoplane.agent.probes.activation import _FIELDS, _sums
 
     x = torch.tensor([[1.0, torch.nan, torch.inf, -2.0]])
-    out = torch.zeros(len(_FIELDS), dtype=torch.float64)
-    _write_sums(x, x.relu(), out)
+    out = _sums(x, x.relu())[0]
     s = dict(zip(_FIELDS, out.tolist(), strict=True))
     assert (s["n"], s["nonfinite"]) == (2, 2)
     assert (s["input_sum"], s["output_sum"], s["product"], s["output_zero"]) == (-1, 1, 1, 1)

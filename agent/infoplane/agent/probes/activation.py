@@ -30,10 +30,11 @@ from torch import nn
 from infoplane.agent.discovery import discover
 from infoplane.agent.layout import Layout
 from infoplane.agent.outputs import first_float, sequence_length
+from infoplane.agent.pending import alike
 from infoplane.agent.probes.base import Place, Probe, ProbeContext, Scene
 from infoplane.agent.probes.summaries import largest, summed
 from infoplane.agent.roles import Spread
-from infoplane.agent.sketch import ACT_ELEMENTS, add_act_regions, sketch_act
+from infoplane.agent.sketch import ACT_ELEMENTS, add_act_regions, store, write_acts
 from infoplane.agent.slots import Slot
 from infoplane.agent.taps import Tap
 from infoplane.wire import infoplane_pb2 as pb
@@ -61,6 +62,7 @@ class Activation(Probe):
         self._sites = [context.stack.site(tap.layer, "activation") for tap in taps]
         self._tp_size = context.coordinates.tp_size
         self._inputs: dict[int, torch.Tensor] = {}
+        self._seen: dict[int, tuple[torch.Tensor, torch.Tensor, int]] = {}
 
     def reserve(self, layout: Layout) -> None:
         """Reserve a histogram and sums per block: 3 KB."""
@@ -77,16 +79,14 @@ class Activation(Probe):
     def begin(self, scene: Scene) -> None:
         """Forget what a forward that was broken off has left."""
         self._inputs.clear()
+        self._seen.clear()
 
     def _enter(self, number: int, scene: Scene, module: nn.Module, args: Any, _: Any) -> None:
-        if number in scene.slot.capture.notes.get(self.name, {}):
+        if number in self._seen or number in scene.slot.capture.notes.get(self.name, {}):
             return
         value = first_float(args).detach()
         rows, index = value.reshape(-1, value.shape[-1]), self._index(number, scene, value)
-        self._inputs[number] = rows.index_select(0, index).float()
-        every = torch.arange(index.shape[0], device=value.device)
-        width = self._width(number, value)
-        sketch_act(self._inputs[number], every, scene.slot.device, _region(number), width)
+        self._inputs[number] = rows.index_select(0, index)
 
     def _leave(self, number: int, scene: Scene, module: nn.Module, args: Any, output: Any) -> None:
         x = self._inputs.pop(number, None)
@@ -94,10 +94,20 @@ class Activation(Probe):
             return
         value = first_float(output).detach()
         rows, index = value.reshape(-1, value.shape[-1]), self._index(number, scene, value)
-        y = rows.index_select(0, index).float()
-        _write_sums(x, y, scene.slot.device[f"{_region(number)}:sums"])
+        y = rows.index_select(0, index)
+        self._seen[number] = x, y, self._width(number, value)
+
+    def end(self, scene: Scene, output: Any) -> None:
+        """Write what was seen, of many blocks at once where launches are what costs."""
+        seen, self._seen = self._seen, {}
         notes = scene.slot.capture.notes.setdefault(self.name, {})
-        notes[number] = self._width(number, value)
+        for numbers in alike({number: x for number, (x, _, _) in seen.items()}):
+            x = torch.stack([seen[number][0] for number in numbers]).float()
+            y = torch.stack([seen[number][1] for number in numbers]).float()
+            regions = [_region(number) for number in numbers]
+            store(scene.slot.device, regions, "sums", _sums(x.flatten(1), y.flatten(1)))
+            write_acts(x.flatten(1), scene.slot.device, regions)
+            notes.update({number: seen[number][2] for number in numbers})
 
     def _index(self, number: int, scene: Scene, value: torch.Tensor) -> torch.Tensor:
         num_rows = value.numel() // value.shape[-1]
@@ -152,14 +162,12 @@ def _region(number: int) -> str:
     return f"activation:{number}"
 
 
-def _write_sums(x: torch.Tensor, y: torch.Tensor, out: torch.Tensor) -> None:
-    """Write `_FIELDS` over the elements of x and y, both float32 (m, d); those that are not finite are left out."""
-    is_finite = x.isfinite() & y.isfinite()
-    x, y = (value.double().masked_fill(~is_finite, 0.0) for value in (x, y))
-    n = is_finite.sum(dtype=torch.float64)
-    parts = (
-        n, is_finite.numel() - n, x.sum(), x.square().sum(), y.sum(), y.square().sum(), (x * y).sum(),
-        (x < 0).sum(dtype=torch.float64), (y < 0).sum(dtype=torch.float64),
-        ((y == 0) & is_finite).sum(dtype=torch.float64),
-    )  # fmt: skip
-    torch.stack(parts, out=out)
+def _sums(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Return `_FIELDS`, float64 (g, 10), of x and y, float32 (g, n); elements that are not finite are left out."""
+    is_odd = (x.isfinite() & y.isfinite()).logical_not_()
+    x, y = (value.double().masked_fill_(is_odd, 0.0) for value in (x, y))
+    odd = is_odd.sum(-1, dtype=torch.float64)
+    n, is_zero = x.shape[-1] - odd, (y == 0).logical_and_(is_odd.logical_not())
+    sums = (x, x.square(), y, y.square(), x * y, x < 0, y < 0, is_zero)
+    parts = [value.sum(-1, dtype=torch.float64) for value in sums]
+    return torch.stack([n, odd, *parts], -1)

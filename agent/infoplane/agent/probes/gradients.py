@@ -29,6 +29,7 @@ from torch import nn
 
 from infoplane.agent.layout import Layout
 from infoplane.agent.outputs import first_float, sequence_length
+from infoplane.agent.pending import alike
 from infoplane.agent.probes.base import Place, Probe, ProbeContext, Scene
 from infoplane.agent.probes.summaries import largest, summed
 from infoplane.agent.slots import Capture, Slot
@@ -70,6 +71,7 @@ class Gradients(Probe):
         self._watches: list[_Watch] = []
         self._capture: Capture | None = None
         self._chain: int | None = None
+        self._norms: dict[int, tuple[torch.Tensor, int]] = {}
 
     def reserve(self, layout: Layout) -> None:
         """Reserve sums (L, 4) and the rows (k, r) of the last block."""
@@ -88,10 +90,17 @@ class Gradients(Probe):
         self._watches = [_Watch() for _ in self._modules]
         self._capture = scene.slot.capture
         self._chain = None
+        self._norms = {}
 
     def finish(self, scene: Scene) -> None:
-        """Turn away gradients that come after the step: the slot is on its way."""
-        self._capture = None
+        """Write what arrived, and turn away gradients that come after the step: the slot is on its way."""
+        norms, self._norms, self._capture = self._norms, {}, None
+        notes = scene.slot.capture.notes.setdefault(self.name, {})
+        places = scene.slot.device[_SUMS]
+        for numbers in alike({number: norm for number, (norm, _) in norms.items()}):
+            sums = _sums(torch.stack([norms[number][0] for number in numbers]))
+            torch._foreach_copy_([places[number] for number in numbers], list(sums.unbind(0)))
+            notes.update({number: norms[number][1] for number in numbers})
 
     def _look(self, number: int, scene: Scene, module: nn.Module, args: Any, output: Any) -> None:
         watch = self._watches[number]
@@ -145,16 +154,15 @@ class Gradients(Probe):
         if capture is None or capture is not self._capture:
             return
         with scene.guard(self.name):
-            notes = capture.notes.setdefault(self.name, {})
-            if number in notes:
+            if number in self._norms:
                 return
             views = scene.slot.device
             rows = gradient.detach().reshape(-1, gradient.shape[-1])
-            _write_sums(rows, views[_SUMS][number])
+            norm = torch.linalg.vector_norm(rows, dim=1, dtype=torch.float32)
             if index is not None and matrix is not None:
                 picked = rows.index_select(0, index).float()
                 torch.mm(picked, matrix, out=views[_ROWS][: index.shape[0]])
-            notes[number] = rows.shape[1]
+            self._norms[number] = norm, rows.shape[1]
 
     def taps(self, slot: Slot) -> Sequence[pb.TapSketch]:
         """Return the blocks whose gradients arrived."""
@@ -200,10 +208,10 @@ def _address(args: Any) -> int | None:
         return None
 
 
-def _write_sums(rows: torch.Tensor, out: torch.Tensor) -> None:
-    """Write n, sum |g|^2, max |g| over finite rows, and the number of others; `rows` is (N, d)."""
-    norm = torch.linalg.vector_norm(rows, dim=1, dtype=torch.float32).double()
-    is_finite = norm.isfinite()
-    held = norm.masked_fill(~is_finite, 0.0)
-    count = is_finite.sum(dtype=torch.float64)
-    torch.stack((count, held.square().sum(), held.max(), norm.shape[0] - count), out=out)
+def _sums(norms: torch.Tensor) -> torch.Tensor:
+    """Return n, sum |g|^2, max |g| over finite rows, and the number of others, (g, 4), of norms (g, N)."""
+    held = norms.double()
+    is_odd = held.isfinite().logical_not_()
+    held = held.masked_fill_(is_odd, 0.0)
+    odd = is_odd.sum(-1, dtype=torch.float64)
+    return torch.stack((held.shape[-1] - odd, held.square().sum(-1), held.amax(-1), odd), -1)
