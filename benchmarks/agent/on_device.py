@@ -1,6 +1,6 @@
 """What the agent costs a CUDA device and the thread that feeds it, by events on the device.
 
-    python benchmarks/agent/on_device.py [--pairs 40] [--layers 24 --width 1024] [--write]
+    python benchmarks/agent/on_device.py [--pairs 40] [--rivals 3] [--layers 24 --width 1024] [--write]
 
 One model in bfloat16 under autocast, batches on the device, nothing read back. Steps come in groups: events stand
 around a group, with one sampled step in it or none, in random order; the medians of ratios get a bootstrap interval.
@@ -177,9 +177,16 @@ def rival_times(trainer: DeviceTrainer, rival: Rival, pairs: int) -> Times:
     return compared(prepare, group, pairs)
 
 
+def told(lines: list[Line]) -> list[Line]:
+    """Print lines as soon as they are there: a lent device may be gone before the next."""
+    print(table(lines), flush=True)
+    return lines
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pairs", type=int, default=40)
+    parser.add_argument("--pairs", type=int, default=40, help="of groups, for the agent")
+    parser.add_argument("--rivals", type=int, default=3, help="pairs for what others do; 0: none")
     for name, value in vars(
         Size(layers=24, width=1024, batch=8, length=1024, vocabulary=32_000)
     ).items():
@@ -191,12 +198,11 @@ def main() -> int:
         return 3
     size = Size(args.layers, args.width, args.batch, args.length, args.vocabulary)
     device = torch.device("cuda")
-    lines = [
-        line
-        for profile in ("standard", "deep")
-        for line in agent_lines(size, device, args.pairs, profile)
-    ]
-    lines += rival_lines(size, device, max(args.pairs // 4, 3))
+    lines: list[Line] = []
+    for profile in ("standard", "deep"):
+        lines += told(agent_lines(size, device, args.pairs, profile))
+    if args.rivals:
+        lines += told(rival_lines(size, device, args.rivals))
     parameters = sum(p.numel() for p in Model(size).parameters())
     header = {
         "command": " ".join(["python", *sys.argv]),
@@ -205,7 +211,6 @@ def main() -> int:
         "versions": f"python {platform.python_version()}, torch {torch.__version__}, CUDA {torch.version.cuda}",
         "model": f"{parameters / 1e6:.0f} M parameters, {size.batch} x {size.length} tokens, bfloat16",
     }
-    print(table(lines))
     if args.write:
         Path(__file__).with_name(f"device-{header['date']}.md").write_text(page(header, lines))
     return int(any(line.is_broken for line in lines))

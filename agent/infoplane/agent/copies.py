@@ -51,7 +51,7 @@ class SharedMemory:
 
 
 class PinnedCopy:
-    """One asynchronous copy into pinned memory, on a stream beside training's. Not verified on a GPU.
+    """One asynchronous copy into pinned memory, on a stream beside training's.
 
     The side stream waits for what training's stream has queued so far, so the taps of this step are in the buffer.
     Nothing writes to the buffer before the slot is taken again, which is after the copy: no `record_stream` is needed.
