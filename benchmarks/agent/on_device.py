@@ -178,7 +178,7 @@ def rival_times(trainer: DeviceTrainer, rival: Rival, pairs: int) -> Times:
 
 
 def told(lines: list[Line]) -> list[Line]:
-    """Print lines as soon as they are there: a lent device may be gone before the next."""
+    """Print lines as soon as they are there: a run on a shared device may be cut short."""
     print(table(lines), flush=True)
     return lines
 
