@@ -18,7 +18,11 @@ from torch import Tensor
 
 from infoplane.estimators.estimate import Estimate
 from infoplane.estimators.mutual_information.blocks import Distances, Scratch, blocks
-from infoplane.estimators.mutual_information.verdicts import constant_items, nonfinite_items
+from infoplane.estimators.mutual_information.verdicts import (
+    constant_items,
+    nonfinite_items,
+    standard_errors,
+)
 
 ESTIMATOR = "weighted_kl_entropy"
 VERSION = 1
@@ -92,7 +96,7 @@ def weighted_kl_entropy(x: Tensor, *, seeds: Sequence[int], k: int = 5) -> list[
     terms = entropy_terms(jittered(scaled, seeds), held, k=k)
     logs = unit.clamp(min=1e-300).log().sum(-1)
     values = (terms.rows.nanmean(-1) + logs).tolist()
-    errors = _standard_errors(terms.rows).tolist()
+    errors = standard_errors(terms.rows).tolist()
     flags = zip(nonfinite_items(x), constant_items(x), terms.reasons, strict=True)
     reasons = ["nan" if nan else "constant" if flat else found for nan, flat, found in flags]
     return [
@@ -255,12 +259,6 @@ def _direct(x: Tensor, rows: slice, index: Tensor) -> Tensor:
     flat = index.reshape(g, b * k, 1).expand(-1, -1, x.shape[-1])
     others = x.gather(1, flat).reshape(g, b, k, x.shape[-1])
     return (others - x[:, rows].unsqueeze(2)).square().sum(-1)
-
-
-def _standard_errors(rows: Tensor) -> Tensor:
-    held = rows.isfinite().sum(-1).clamp(min=2)
-    centred = (rows - rows.nanmean(-1, keepdim=True)).nan_to_num()
-    return (centred.square().sum(-1) / (held * (held - 1))).sqrt()
 
 
 def _missing(reason: str, n: int, d: int, k: int) -> Estimate:

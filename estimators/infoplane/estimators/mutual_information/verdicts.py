@@ -98,10 +98,14 @@ def null_of(values: Sequence[float]) -> tuple[float | None, float | None]:
     return mean, math.sqrt(sum((v - mean) ** 2 for v in held) / (len(held) - 1))
 
 
+def standard_errors(terms: Tensor) -> Tensor:
+    """Return the standard error of the mean of the finite ones among ``terms (t, n)``, ``(t,)``."""
+    held = terms.isfinite().sum(-1).clamp(min=2)
+    centred = (terms - terms.nanmean(-1, keepdim=True)).nan_to_num()
+    return (centred.square().sum(-1) / (held * (held - 1))).sqrt()
+
+
 def _summaries(terms: Tensor) -> list[tuple[list[float], float]]:
     """Return per item the means ``(1 + permutations)`` and the first one's standard error."""
     means = terms.nanmean(-1)
-    held = terms[:, 0].isfinite().sum(-1).clamp(min=2)
-    centred = (terms[:, 0] - means[:, :1]).nan_to_num()
-    errors = (centred.square().sum(-1) / (held * (held - 1))).sqrt()
-    return list(zip(means.tolist(), errors.tolist(), strict=True))
+    return list(zip(means.tolist(), standard_errors(terms[:, 0]).tolist(), strict=True))

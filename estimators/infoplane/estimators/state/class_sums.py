@@ -8,8 +8,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.float64]
-CountArray = npt.NDArray[np.int64]
+from infoplane.estimators.state.labelled_sums import (
+    CountArray,
+    FloatArray,
+    counted_labels,
+    summed_by_label,
+)
+
 MAX_LABELS = 1024
 
 
@@ -49,20 +54,11 @@ class ClassSums:
         Raises:
             ValueError: If shapes disagree or ``max_labels`` is negative.
         """
-        labels, rows = np.asarray(self.labels, np.int64), np.asarray(self.rows, np.int64)
+        labels, rows = counted_labels(self.labels, self.rows, self.max_labels)
         sums = np.asarray(self.sums, np.float64)
-        if labels.ndim != 1 or rows.shape != labels.shape or self.max_labels < 0:
-            raise ValueError(
-                f"labels, rows, max_labels: expected (l,), (l,), 0 or more, "
-                f"got {labels.shape}, {rows.shape}, {self.max_labels}"
-            )
         if sums.shape != (labels.size, self.d):
             raise ValueError(f"sums: expected ({labels.size}, {self.d}), got {sums.shape}")
-        if np.any(labels[1:] <= labels[:-1]):
-            order = np.argsort(labels, kind="stable")
-            labels, starts = np.unique(labels[order], return_index=True)
-            rows = np.add.reduceat(rows[order], starts)
-            sums = np.add.reduceat(sums[order], starts)
+        labels, rows, sums = summed_by_label(labels, rows, sums)
         rest = rows[self.max_labels :]
         object.__setattr__(self, "labels", labels[: self.max_labels])
         object.__setattr__(self, "rows", rows[: self.max_labels])

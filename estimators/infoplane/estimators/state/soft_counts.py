@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from infoplane.estimators.state.labelled_sums import CountArray, counted_labels, summed_by_label
 from infoplane.estimators.state.soft_reference import ROW_BLOCK, FloatArray, SoftReference
 
-CountArray = npt.NDArray[np.int64]
 MAX_LABELS = 1024
 
 
@@ -54,20 +54,14 @@ class SoftCounts:
         Raises:
             ValueError: If shapes disagree or ``max_labels`` is negative.
         """
-        labels, rows = np.asarray(self.labels, np.int64), np.asarray(self.rows, np.int64)
+        labels, rows = counted_labels(self.labels, self.rows, self.max_labels)
         sums, other = np.asarray(self.sums, np.float64), np.asarray(self.other, np.float64)
         m = self.reference.points
-        if labels.ndim != 1 or rows.shape != labels.shape or self.max_labels < 0:
-            raise ValueError(
-                f"labels, rows, max_labels: expected (l,), (l,), 0 or more, "
-                f"got {labels.shape}, {rows.shape}, {self.max_labels}"
-            )
         if sums.shape != (labels.size, m) or other.shape != (m,):
             raise ValueError(
                 f"sums, other: expected ({labels.size}, {m}), ({m},), got {sums.shape}, {other.shape}"
             )
-        if np.any(labels[1:] <= labels[:-1]):
-            labels, rows, sums = _summed_by_label(labels, rows, sums)
+        labels, rows, sums = summed_by_label(labels, rows, sums)
         kept = slice(0, self.max_labels)
         rest = slice(self.max_labels, None)
         object.__setattr__(self, "labels", labels[kept])
@@ -119,17 +113,13 @@ class SoftCounts:
         finite = np.isfinite(x).all(-1)
         shares = like.reference.assignments(x[finite])
         entropy = -float((shares * np.log(np.maximum(shares, 1e-300))).sum())
-        zero = cls.zero(like.reference, max_labels=like.max_labels)
         common = shares if labels is None else shares[:0]
         held = np.zeros(0, np.int64) if labels is None else np.asarray(labels, np.int64)[finite]
-        found, rows, sums = _summed_by_label(
-            held, np.ones(held.size, np.int64), shares[: held.size]
-        )
         return cls(
-            zero.reference,
-            found,
-            rows,
-            sums,
+            like.reference,
+            held,
+            np.ones(held.size, np.int64),
+            shares[: held.size],
             int(common.shape[0]),
             common.sum(0),
             entropy,
@@ -169,18 +159,3 @@ class SoftCounts:
         )
 
     __add__ = merge
-
-
-def _summed_by_label(
-    labels: CountArray, rows: CountArray, sums: FloatArray
-) -> tuple[CountArray, CountArray, FloatArray]:
-    if labels.size == 0:
-        return labels, rows, sums
-    order = np.argsort(labels, kind="stable")
-    labels = labels[order]
-    starts = np.flatnonzero(np.concatenate([[True], labels[1:] != labels[:-1]]))
-    return (
-        labels[starts],
-        np.add.reduceat(rows[order], starts),
-        np.add.reduceat(sums[order], starts),
-    )
