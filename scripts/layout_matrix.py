@@ -123,7 +123,8 @@ def main() -> int:
         "--resume", action="store_true", help="write, and keep the verdicts of today's page"
     )
     args = parser.parse_args()
-    verdicts = read_page(page_of_today()) if args.resume else {}
+    page = page_of_today()  # once: a long run may go past midnight
+    verdicts = read_page(page) if args.resume else {}
     start = time.monotonic()
     for name in args.cells:
         for compiler in args.compiler:
@@ -134,7 +135,7 @@ def main() -> int:
                 past = time.monotonic() - start
                 print(f"{past:6.0f} s  {name:9} {cell[0]:15} {compiler:10} {found}", flush=True)
                 if args.write or args.resume:
-                    write_page(verdicts, page_of_today())
+                    write_page(verdicts, page)
     return int(any(not found.startswith(FINE) for found in verdicts.values()))
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from watched import faults_of, never_waiting
 
 from infoplane.agent import attach
 from infoplane.agent.copies import PinnedCopy
@@ -36,7 +38,7 @@ def _settings() -> dict[str, Any]:
 
 
 def _train(
-    model: Any, monitor: Any, device: torch.device, mode: str = "default", busy_cycles: int = 0
+    model: Any, monitor: Any, device: torch.device, *, may_wait: bool = True, busy_cycles: int = 0
 ) -> list[float]:
     """Return the losses, read only at the end; before the first step the device is busy for `busy_cycles`."""
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
@@ -49,25 +51,23 @@ def _train(
     torch.manual_seed(5)
     for step, ids in enumerate(batches):
         # The first sampled steps build the projection and load kernels.
-        torch.cuda.set_sync_debug_mode(mode if step >= 4 else "default")
-        loss = model(ids[:, :-1], ids[:, 1:])
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        losses.append(loss.detach())
-        if monitor is not None:
-            monitor.step()
-    torch.cuda.set_sync_debug_mode("default")
+        with never_waiting() if not may_wait and step >= 4 else nullcontext():
+            loss = model(ids[:, :-1], ids[:, 1:])
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            losses.append(loss.detach())
+            if monitor is not None:
+                monitor.step()
     return [loss.item() for loss in losses]
 
 
 def test_whole_steps_never_synchronise(cuda: torch.device) -> None:
     model = _toy().to(cuda)
     monitor = attach(model, config=_settings(), run="sync")
-    _train(model, monitor, cuda, mode="error")
+    _train(model, monitor, cuda, may_wait=False)
     monitor.close()
-    stats = monitor.stats()
-    assert not {n: v for n, v in stats.items() if ("error" in n or "dropped" in n) and v}
+    assert not faults_of(monitor)
 
 
 def test_records_are_complete_and_losses_equal(cuda: torch.device) -> None:
@@ -109,12 +109,9 @@ def test_a_copy_is_queued_and_nobody_waits(cuda: torch.device) -> None:
     torch.cuda.synchronize()
     torch.cuda._sleep(200_000_000)  # about 0.1 s of the device's clock
     flat.fill_(7)
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with never_waiting():
         copy.start()
         assert not copy.is_done()
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
     copy.wait()
     assert copy.is_done()
     assert (copy.array == 7).all()
@@ -140,11 +137,8 @@ def test_reward_events_of_tensors_on_the_device(cuda: torch.device) -> None:
     torch.cuda.synchronize()
     # The mode is that of the process: keep the publisher, which may wait, from values until it is over.
     torch.cuda._sleep(500_000_000)
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with never_waiting():
         monitor.observe_rollouts(ids[:, :8], ids, rewards=rewards)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
     monitor.close()
     (events,) = [m for m in monitor.messages if m.topic.endswith("events")]
     batch = decode(events.value, pb.EventBatch)

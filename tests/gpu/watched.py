@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,16 @@ def batches(steps: int, device: torch.device, length: int = LENGTH) -> list[torc
     return [torch.randint(0, VOCABULARY, shape, generator=data).to(device) for _ in range(steps)]
 
 
+@contextmanager
+def never_waiting() -> Iterator[None]:
+    """Let torch raise where anything in this process waits for the device."""
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
 def train(
     model: Any,
     monitor: Any,
@@ -62,10 +73,8 @@ def train(
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
     losses = []
     torch.manual_seed(5)
-    try:
-        for step, batch in enumerate(ids):
-            if step == warm:
-                torch.cuda.set_sync_debug_mode("error")
+    for step, batch in enumerate(ids):
+        with never_waiting() if warm is not None and step >= warm else nullcontext():
             with torch.autocast(batch.device.type, dtype=dtype, enabled=dtype is not None):
                 loss = model(input_ids=batch, labels=batch).loss
             loss.backward()
@@ -75,9 +84,6 @@ def train(
             if monitor is not None:
                 monitor.log(loss=losses[-1])
                 monitor.step()
-    finally:
-        if warm is not None:
-            torch.cuda.set_sync_debug_mode("default")
     return [loss.item() for loss in losses]
 
 

@@ -88,11 +88,11 @@ def write_blocks(
     views: Views,
     taps: Sequence[str],
 ) -> None:
-    """Write everything else of `taps`, g of them at once; both arrays are overwritten.
+    """Write everything else of `taps`, g of them at once.
 
     Args:
         norms: of the rows, float32 (g, N).
-        projected: y, float32 (g, N, r).
+        projected: y, float32 (g, N, r); overwritten.
         index: positions of the sampled rows, int64 (k,).
         views: regions of the slot.
         taps: their names.
@@ -100,12 +100,12 @@ def write_blocks(
     sampled = projected.index_select(1, index)
     exact = norms.double()
     is_odd = exact.isfinite().logical_not_()
+    store(views, taps, "norms", norm_sums(exact))
     held = projected.masked_fill_(is_odd.unsqueeze(-1), 0.0)
-    bins = _magnitude_bins(exact.clone()).masked_fill_(is_odd, NORM_BINS - 1)
+    bins = _magnitude_bins(exact).masked_fill_(is_odd, NORM_BINS - 1)
     store(views, taps, "rows", sampled)
     store(views, taps, "total", held.sum(1))
     store(views, taps, "outer", torch.bmm(held.mT, held))
-    store(views, taps, "norms", _norm_sums(exact.masked_fill_(is_odd, 0.0), is_odd))
     store(views, taps, "norm_counts", _counts(bins, NORM_BINS))
 
 
@@ -165,8 +165,10 @@ def _magnitude_bins(magnitude: torch.Tensor) -> torch.Tensor:
     return scaled.add_(shift).clamp_(0, BUCKETS_PER_SIGN)
 
 
-def _norm_sums(held: torch.Tensor, is_odd: torch.Tensor) -> torch.Tensor:
-    """Return `NORM_FIELDS` of the norms (g, N), float64 with zeros for odd rows, as (g, 5)."""
+def norm_sums(norms: torch.Tensor) -> torch.Tensor:
+    """Return `NORM_FIELDS` of the norms of rows, float64 (g, N), as (g, 5)."""
+    is_odd = norms.isfinite().logical_not_()
+    held = norms.masked_fill(is_odd, 0.0)
     square = held.square()
     odd = is_odd.sum(-1, dtype=torch.float64)
     fourth = square.square().sum(-1)

@@ -189,7 +189,7 @@ def test_an_error_in_the_gradient_hook_is_counted_and_training_goes_on(
     def fail(*_: Any) -> None:
         raise ArithmeticError("drill")
 
-    monkeypatch.setattr(gradients, "_sums", fail)
+    monkeypatch.setattr(gradients, "norm_sums", fail)
     loop = build("none")
     for _ in range(5):
         loop.step()

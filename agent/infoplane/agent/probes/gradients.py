@@ -32,11 +32,11 @@ from infoplane.agent.outputs import first_float, sequence_length
 from infoplane.agent.pending import alike
 from infoplane.agent.probes.base import Place, Probe, ProbeContext, Scene
 from infoplane.agent.probes.summaries import largest, summed
+from infoplane.agent.sketch import NORM_FIELDS, norm_sums
 from infoplane.agent.slots import Capture, Slot
 from infoplane.wire import infoplane_pb2 as pb
 from infoplane.wire import to_tensor
 
-_FIELDS: Final = ("n", "sum_square", "maximum", "nonfinite")
 _SUMS: Final = "gradients:sums"
 _ROWS: Final = "gradients:rows"
 
@@ -74,8 +74,8 @@ class Gradients(Probe):
         self._norms: dict[int, tuple[torch.Tensor, int]] = {}
 
     def reserve(self, layout: Layout) -> None:
-        """Reserve sums (L, 4) and the rows (k, r) of the last block."""
-        layout.add(_SUMS, torch.float64, len(self._sites), len(_FIELDS))
+        """Reserve sums (L, 5) and the rows (k, r) of the last block."""
+        layout.add(_SUMS, torch.float64, len(self._sites), len(NORM_FIELDS))
         layout.add(_ROWS, torch.float32, self._num_rows, self._dim)
 
     def places(self) -> Iterable[Place]:
@@ -98,7 +98,7 @@ class Gradients(Probe):
         notes = scene.slot.capture.notes.setdefault(self.name, {})
         places = scene.slot.device[_SUMS]
         for numbers in alike({number: norm for number, (norm, _) in norms.items()}):
-            sums = _sums(torch.stack([norms[number][0] for number in numbers]))
+            sums = norm_sums(torch.stack([norms[number][0] for number in numbers]).double())
             torch._foreach_copy_([places[number] for number in numbers], list(sums.unbind(0)))
             notes.update({number: norms[number][1] for number in numbers})
 
@@ -173,7 +173,7 @@ class Gradients(Probe):
         # Here, as records knows the probes.
         from infoplane.agent.records import pack_rows
 
-        n, square, maximum, nonfinite = slot.host[_SUMS][number]
+        n, square, _, maximum, nonfinite = slot.host[_SUMS][number]
         tap = pb.TapSketch(tap=self._sites[number], width=width)
         tap.summaries.extend(
             (
@@ -206,12 +206,3 @@ def _address(args: Any) -> int | None:
         return first_float(args).data_ptr()
     except TypeError:
         return None
-
-
-def _sums(norms: torch.Tensor) -> torch.Tensor:
-    """Return n, sum |g|^2, max |g| over finite rows, and the number of others, (g, 4), of norms (g, N)."""
-    held = norms.double()
-    is_odd = held.isfinite().logical_not_()
-    held = held.masked_fill_(is_odd, 0.0)
-    odd = is_odd.sum(-1, dtype=torch.float64)
-    return torch.stack((held.shape[-1] - odd, held.square().sum(-1), held.amax(-1), odd), -1)
