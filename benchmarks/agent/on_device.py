@@ -2,10 +2,11 @@
 
     python benchmarks/agent/on_device.py [--pairs 40] [--rivals 3] [--layers 24 --width 1024] [--write]
 
-One model in bfloat16 under autocast, batches on the device, nothing read back. Steps come in groups: events stand
-around a group, with one sampled step in it or none, in random order; the medians of ratios get a bootstrap interval.
-The time of the host is taken beside, as a thread that launches late starves the device. Own time is what the agent
-counts about itself. Beside the agent, in the same run: what others do in forward hooks (rivals.py), at the same steps.
+One model in bfloat16 under autocast, batches on the device, nothing read back. Steps come in groups of the default
+interval: events stand around a group, with one sampled step in it or none, in random order; the medians of ratios get a
+bootstrap interval. The time of the host is taken beside, as a thread that launches late starves the device. Own time is
+what the agent counts about itself. Beside the agent, in the same run: what others do in forward hooks (rivals.py), at
+the same steps.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 import torch
@@ -27,10 +27,9 @@ from models import Model, Size
 from overhead import median_ratio
 from results import Line, page, table
 from rivals import HostCopies, HostReads, Rival, tapped
+from trial import INTERVAL, watch
 
-from infoplane.agent import attach
-
-INTERVAL = 16  # steps of a group: the default interval of sampled steps
+OPTIONS = {"publisher": "thread"}
 Times = dict[bool, list[tuple[float, float, float]]]
 
 
@@ -82,13 +81,6 @@ def compared(prepare: Callable[[bool], None], group: Callable[[], None], pairs: 
     return times
 
 
-def watch(trainer: DeviceTrainer, folder: str, **more: Any) -> Any:
-    """Attach to a file, every INTERVAL-th step sampled, without the governor, which would hide the cost."""
-    where = {"transport": "file", "file.path": str(Path(folder) / "records.iplog")}
-    fixed = {"governor.enabled": False, "run": "device", "sampling.base_level": 4}
-    return attach(trainer.model, config={**fixed, **where, **more})
-
-
 def agent_lines(size: Size, device: torch.device, pairs: int, profile: str) -> list[Line]:
     """Return the lines of the agent under one profile."""
     trainer = DeviceTrainer(size, device)
@@ -96,7 +88,10 @@ def agent_lines(size: Size, device: torch.device, pairs: int, profile: str) -> l
         trainer.step()
     torch.cuda.synchronize()
     before_bytes = torch.cuda.memory_allocated()
-    with TemporaryDirectory() as folder, watch(trainer, folder, profile=profile) as monitor:
+    with (
+        TemporaryDirectory() as folder,
+        watch(trainer.model, folder, OPTIONS, profile=profile) as monitor,
+    ):
 
         def group() -> None:
             for _ in range(INTERVAL):
