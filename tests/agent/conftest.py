@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +17,17 @@ from infoplane.agent import Monitor, attach
 from infoplane.wire import decode
 from infoplane.wire import infoplane_pb2 as pb
 
+sys.path.insert(0, str(Path(__file__).parent))
+
+from every_step import EVERY_STEP
+
 VOCABULARY = 61
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("INFOPLANE_")]:
+        monkeypatch.delenv(name)
 
 
 class Block(nn.Module):
@@ -61,9 +74,7 @@ class Loop:
         self.model = model
         self.optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
         keywords = {k: settings.pop(k) for k in ("announce", "first_step") if k in settings}
-        # Every step of a toy costs far more than the governor would allow.
-        fixed = {"sampling.base_level": 0, "governor.enabled": False}
-        config = {"transport": "memory", "run": "test", **fixed, **settings}
+        config = EVERY_STEP | settings
         self.monitor: Monitor = attach(model, config=config, **keywords)
         self.data = torch.Generator().manual_seed(3)
 
@@ -103,12 +114,8 @@ def make_model() -> Callable[..., Model]:
 
 
 @pytest.fixture
-def make_loop(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Loop]]:
-    """Return the class of the training loop; closes what it made, keeps the environment out."""
-    import os
-
-    for name in [name for name in os.environ if name.startswith("INFOPLANE_")]:
-        monkeypatch.delenv(name)
+def make_loop() -> Iterator[Callable[..., Loop]]:
+    """Return the class of the training loop; closes what it made."""
     torch.manual_seed(0)
     made: list[Loop] = []
 

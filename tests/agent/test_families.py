@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from every_step import EVERY_STEP
 from torch import nn
 
 from infoplane.agent import Monitor, attach
@@ -77,8 +78,7 @@ def run() -> Iterator[Callable[..., tuple[dict[str, pb.TapSketch], Monitor]]]:
     made: list[Monitor] = []
 
     def call(model: nn.Module, **settings: Any) -> tuple[dict[str, pb.TapSketch], Monitor]:
-        config = {"transport": "memory", "run": "test", "governor.enabled": False, **settings}
-        monitor = attach(model, config=config)
+        monitor = attach(model, config=EVERY_STEP | settings)
         made.append(monitor)
         ids = torch.randint(3, 64, (BATCH, LENGTH), generator=torch.Generator().manual_seed(1))
         model(input_ids=ids, labels=ids).loss.backward()

@@ -241,7 +241,6 @@ def test_a_real_loop_is_throttled_and_every_missing_record_is_counted(
             "governor.target_ratio": 1e-5,  # no agent is so cheap beside a toy
             "governor.hard_ratio": 1e-5,
             "governor.level_high": 3,
-            "buffers.slots": 64,
         },
         first_step=1,  # so that decisions fall on steps that need a wait
     )
@@ -264,7 +263,7 @@ def test_a_real_loop_is_throttled_and_every_missing_record_is_counted(
 
 
 def test_switched_off_it_lets_everything_through(make_loop: Callable[..., Any]) -> None:
-    loop = make_loop(**{"governor.target_ratio": 1e-5, "buffers.slots": 64})
+    loop = make_loop(**{"governor.target_ratio": 1e-5})
     for _ in range(40):
         loop.step()
     assert [record.step for record in loop.records("agent")] == list(range(40))

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from every_step import EVERY_STEP
 from torch import nn
 
 from infoplane.agent import Monitor, attach
@@ -41,8 +42,7 @@ def run() -> Iterator[Callable[..., list[pb.Record]]]:
     made: list[Monitor] = []
 
     def call(model: nn.Module, **settings: Any) -> list[pb.Record]:
-        config = {"transport": "memory", "run": "test", "governor.enabled": False, **settings}
-        monitor = attach(model, config=config)
+        monitor = attach(model, config=EVERY_STEP | settings)
         made.append(monitor)
         ids = torch.randint(0, 64, (4, 16), generator=torch.Generator().manual_seed(1))
         model(input_ids=ids, labels=ids).loss.backward()

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from every_step import EVERY_STEP
 from torch import nn
 
 from infoplane.agent import Monitor, attach, session
@@ -44,8 +45,7 @@ class Loop:
         self.saved: list[int] = []
         self.steps = 0
         config = {
-            "transport": "memory", "run": "test", "attempt": 7, "sampling.base_level": 0, "sampling.width": 4,
-            "control.enabled": True, "control.every_steps": 2, "governor.enabled": False,
+            **EVERY_STEP, "attempt": 7, "sampling.width": 4, "control.enabled": True, "control.every_steps": 2,
             "control.public_keys": str(key_folder / "control.pub"),
         }  # fmt: skip
         given = {
@@ -132,7 +132,7 @@ def test_commands_are_obeyed_while_paused_and_in_order(
 def test_a_level_reaches_the_records_and_the_collector_expects_them(
     make_loop: Callable[..., Loop], sign: Sign, make_command: MakeCommand
 ) -> None:
-    loop = make_loop(config={"buffers.slots": 64})
+    loop = make_loop()
     loop.train(3)
     loop.source.put(sign(make_command("level", action="sampling_level", value=3)))
     loop.train(29)

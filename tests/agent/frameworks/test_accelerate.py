@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from typing import Any
 
 import pytest
 import torch
+from every_step import EVERY_STEP
 from torch import nn
 
 from infoplane.agent import Monitor
@@ -26,9 +26,7 @@ pytestmark = [
 
 
 @pytest.fixture(autouse=True)
-def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for name in [name for name in os.environ if name.startswith("INFOPLANE_")]:
-        monkeypatch.delenv(name)
+def _no_state_from_before() -> Iterator[None]:
     yield
     from accelerate.state import AcceleratorState, GradientState
 
@@ -46,11 +44,10 @@ class Loop:
         self.accelerator = Accelerator(cpu=True, **keywords)
         optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
-        settings = {"transport": "memory", "sampling.base_level": 0, "run": "test"}
         self.monitor: Monitor | None = None
         if is_watched:
             self.monitor = attach_to(
-                self.accelerator, self.model, self.optimizer, config=settings, **attach
+                self.accelerator, self.model, self.optimizer, config=EVERY_STEP, **attach
             )
         self.data = torch.Generator().manual_seed(3)
 
@@ -119,8 +116,7 @@ def test_an_update_that_the_scaler_skips_is_a_step(make_model: MakeModel) -> Non
     model = loop.accelerator.unwrap_model(loop.model)
     inner = torch.optim.SGD(model.parameters(), lr=0.01)
     loop.optimizer = AcceleratedOptimizer(inner, scaler=loop.accelerator.scaler)
-    config = {"transport": "memory", "sampling.base_level": 0, "run": "test"}
-    loop.monitor = attach_to(loop.accelerator, loop.model, loop.optimizer, config=config)
+    loop.monitor = attach_to(loop.accelerator, loop.model, loop.optimizer, config=EVERY_STEP)
     skipped = []
     for step in range(4):
         ids = torch.zeros(1, 16, dtype=torch.int64)

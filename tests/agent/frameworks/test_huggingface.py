@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from every_step import EVERY_STEP
 
 from infoplane.wire import ConfigurationError, decode
 from infoplane.wire import infoplane_pb2 as pb
@@ -18,16 +19,7 @@ pytestmark = [
     pytest.mark.skipif(find_spec("transformers") is None, reason="needs transformers"),
     pytest.mark.filterwarnings("ignore"),  # of the libraries, which are not ours to mend
 ]
-SETTINGS = {"transport": "memory", "sampling.base_level": 0, "run": "test"}
 TAPS = {"embed", "final_norm", "00/block", "00/act", "01/block", "01/act"}
-
-
-@pytest.fixture(autouse=True)
-def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    import os
-
-    for name in [name for name in os.environ if name.startswith("INFOPLANE_")]:
-        monkeypatch.delenv(name)
 
 
 def llama() -> Any:
@@ -84,7 +76,7 @@ def trainer(folder: Path, *callbacks: Any, model: Any = None, **arguments: Any) 
 def callback(**keywords: Any) -> Any:
     from infoplane.agent.frameworks.huggingface import InfoplaneCallback
 
-    return InfoplaneCallback(config=SETTINGS, **keywords)
+    return InfoplaneCallback(config=EVERY_STEP, **keywords)
 
 
 def records(watched: Any) -> list[pb.Record]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
 from collections.abc import Callable
 from importlib import import_module
@@ -12,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from every_step import EVERY_STEP
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -27,12 +27,6 @@ pytestmark = [
     pytest.mark.skipif(find_spec("lightning") is None, reason="needs lightning"),
     pytest.mark.filterwarnings("ignore"),  # of the libraries, which are not ours to mend
 ]
-
-
-@pytest.fixture(autouse=True)
-def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.startswith("INFOPLANE_")]:
-        monkeypatch.delenv(name)
 
 
 @pytest.fixture(params=PACKAGES)
@@ -93,8 +87,7 @@ def fit(package: Any, folder: Path, module: Any, watched: Any, **arguments: Any)
 def callback(**keywords: Any) -> Any:
     from infoplane.agent.frameworks.lightning import InfoplaneCallback
 
-    settings = {"transport": "memory", "sampling.base_level": 0, "run": "test"}
-    return InfoplaneCallback(config=settings, **keywords)
+    return InfoplaneCallback(config=EVERY_STEP, **keywords)
 
 
 def records(watched: Any) -> list[pb.Record]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from every_step import EVERY_STEP
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
@@ -66,8 +67,7 @@ def model_of(family: str, implementation: str = "sdpa", **changes: Any) -> nn.Mo
 
 
 def watch(model: nn.Module, **settings: Any) -> Monitor:
-    fixed = {"sampling.base_level": 0, "governor.enabled": False, "transport": "memory"}
-    return attach(model, config={**fixed, "run": "test", **settings})
+    return attach(model, config=EVERY_STEP | settings)
 
 
 def ids_of(seed: int = 5, length: int = S) -> torch.Tensor:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from every_step import EVERY_STEP
 
 from infoplane.agent import Monitor, attach
 from infoplane.agent.rewards.hashes import Hasher
@@ -115,8 +116,7 @@ class Watched:
     """A monitor whose events can be read."""
 
     def __init__(self, model: Any) -> None:
-        settings = {"transport": "memory", "sampling.base_level": 0, "run": "test"}
-        self.monitor: Monitor = attach(model, config=settings)
+        self.monitor: Monitor = attach(model, config=EVERY_STEP)
 
     def events(self) -> dict[str, dict[str, Any]]:
         """Close, and return the columns of every stream, joined, with `step` of each event; nothing may be lost."""

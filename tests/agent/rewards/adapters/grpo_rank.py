@@ -17,6 +17,7 @@ def main(folder: str) -> None:
     from infoplane.agent.rewards.adapters.trl import observe_trainer
 
     path = Path(__file__).with_name("conftest.py")
+    sys.path.insert(0, str(path.parents[2]))  # the settings that it imports
     spec = importlib.util.spec_from_file_location("lab", path)
     assert spec is not None
     assert spec.loader is not None
