@@ -108,6 +108,7 @@ def run(
     settings = [
         *("--run", RUN, "--transport", "file"),
         *("--set", f"file.path={folder}/{{run}}-{{rank}}.iplog", "--set", "sampling.base_level=0"),
+        *("--set", "buffers.slots=16"),
     ]
     return subprocess.run(
         [*CLI, *settings, *flags, "--", *command],

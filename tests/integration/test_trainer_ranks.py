@@ -86,7 +86,8 @@ def test_the_wrapper_attaches_to_the_same_engine_once(tmp_path: Path) -> None:
     log = str(tmp_path / "wrapper-{rank}.iplog")
     wrapper = (
         *(sys.executable, "-m", "infoplane.cli.main", "run", "--run", RUN, "--transport", "file"),
-        *("--set", f"file.path={log}", "--set", "sampling.base_level=0", "--"),
+        *("--set", f"file.path={log}", "--set", "sampling.base_level=0"),
+        *("--set", "buffers.slots=16", "--"),
     )
     for rank, result in enumerate(run_ranks(tmp_path, "plain", wrapper=wrapper)):
         assert result["plain"]["adapter"] == "deepspeed"
@@ -154,6 +155,7 @@ def _deepspeed_config(folder: Path) -> dict[str, Any]:
         "transport": "file",
         "file": {"path": str(folder / "section-{rank}.iplog")},
         "sampling": {"base_level": 0},
+        "buffers": {"slots": 16},
     }
     return {
         "train_micro_batch_size_per_gpu": "auto",
