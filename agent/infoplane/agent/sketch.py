@@ -100,7 +100,7 @@ def write_blocks(
     sampled = projected.index_select(1, index)
     exact = norms.double()
     is_odd = exact.isfinite().logical_not_()
-    store(views, taps, "norms", norm_sums(exact))
+    store(views, taps, "norms", norm_sums(exact, is_odd))
     held = projected.masked_fill_(is_odd.unsqueeze(-1), 0.0)
     bins = _magnitude_bins(exact).masked_fill_(is_odd, NORM_BINS - 1)
     store(views, taps, "rows", sampled)
@@ -165,9 +165,8 @@ def _magnitude_bins(magnitude: torch.Tensor) -> torch.Tensor:
     return scaled.add_(shift).clamp_(0, BUCKETS_PER_SIGN)
 
 
-def norm_sums(norms: torch.Tensor) -> torch.Tensor:
-    """Return `NORM_FIELDS` of the norms of rows, float64 (g, N), as (g, 5)."""
-    is_odd = norms.isfinite().logical_not_()
+def norm_sums(norms: torch.Tensor, is_odd: torch.Tensor) -> torch.Tensor:
+    """Return `NORM_FIELDS` of the norms of rows, float64 (g, N), as (g, 5); `is_odd` tells which are not finite."""
     held = norms.masked_fill(is_odd, 0.0)
     square = held.square()
     odd = is_odd.sum(-1, dtype=torch.float64)

@@ -75,11 +75,7 @@ class Loop:
 
 
 @pytest.fixture
-def make_loop(key_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Loop]]:
-    import os
-
-    for name in [name for name in os.environ if name.startswith("INFOPLANE_")]:
-        monkeypatch.delenv(name)
+def make_loop(key_folder: Path) -> Iterator[Callable[..., Loop]]:
     made: list[Loop] = []
 
     def make(**keywords: Any) -> Loop:

@@ -98,7 +98,8 @@ class Gradients(Probe):
         notes = scene.slot.capture.notes.setdefault(self.name, {})
         places = scene.slot.device[_SUMS]
         for numbers in alike({number: norm for number, (norm, _) in norms.items()}):
-            sums = norm_sums(torch.stack([norms[number][0] for number in numbers]).double())
+            exact = torch.stack([norms[number][0] for number in numbers]).double()
+            sums = norm_sums(exact, exact.isfinite().logical_not_())
             torch._foreach_copy_([places[number] for number in numbers], list(sums.unbind(0)))
             notes.update({number: norms[number][1] for number in numbers})
 

@@ -155,12 +155,8 @@ def lab(tmp_path: Path) -> Lab:
 
 
 @pytest.fixture
-def watch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Watched]]:
+def watch() -> Iterator[Callable[..., Watched]]:
     """Return what puts a model under a monitor; closes the monitors."""
-    import os
-
-    for name in [name for name in os.environ if name.startswith("INFOPLANE_")]:
-        monkeypatch.delenv(name)
     made: list[Watched] = []
 
     def make(model: Any) -> Watched:
