@@ -118,6 +118,8 @@ def test_an_estimator_says_the_same_on_both(cuda: torch.device, name: str) -> No
 
 def test_every_estimator_on_tensors_has_a_call() -> None:
     """Runs without a device, too: a new estimator must not be forgotten here."""
+    for name, call in CALLS.items():
+        assert list(numbers(call(torch.device("cpu")))), name
     known = " ".join(CALLS)
     host_only = {
         "Estimate", "CauchySchwarz", "FisherPath", "GaussianBottleneck", "PrequentialCode", "TapPredictability",
