@@ -16,6 +16,7 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 from infoplane.cli.demo.broker import EmbeddedBroker
 from infoplane.collector.assemble.machine import AssembleSettings, assemble_stage
+from infoplane.collector.drivers import embedded
 from infoplane.collector.drivers.client import client_settings
 from infoplane.collector.drivers.embedded import run_stages
 from infoplane.collector.drivers.pipeline_metrics import PipelineMetrics
@@ -132,6 +133,52 @@ def test_live_equals_replay(kafka: KafkaSection) -> None:
     )
     again = [e.message for e in replay(log_of(kafka, RECORDS), stages()) if e.topic is RESULTS]
     assert comparable_results(live) == comparable_results(again)
+
+
+class Hasty(KafkaConsumer):
+    """A consumer of a broker that shows a later batch first: once a partition, in its second fetch."""
+
+    hidden: dict[Any, int]
+
+    def poll(self, *args: Any, **keywords: Any) -> Any:
+        batches = super().poll(*args, **keywords)
+        for where, messages in batches.items():
+            if messages[0].offset > 0 and len(messages) > 3 and where not in self.hidden:
+                self.hidden[where] = messages[0].offset
+                del messages[:3]
+        return batches
+
+
+def test_a_batch_that_shows_late_is_read(
+    kafka: KafkaSection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Hasty, "hidden", {}, raising=False)
+    monkeypatch.setattr(embedded, "KafkaConsumer", Hasty)
+    monkeypatch.setattr(embedded, "MAX_POLL_RECORDS", 20)
+    stop, metrics = threading.Event(), PipelineMetrics()
+    arguments = ([assemble_stage(ASSEMBLE)], kafka, stop, metrics)
+    thread = threading.Thread(target=run_stages, args=arguments)
+    thread.start()
+    try:
+        log = SyntheticRun(**{**RUN.__dict__, "start_ms": int(time.time() * 1000)}).log()
+        produce(kafka, log)
+        deadline = time.monotonic() + 60
+        while (found := _read_by_assemble(metrics)) < len(log):
+            assert time.monotonic() < deadline, f"{found} of {len(log)} messages in 60 s"
+            time.sleep(0.1)
+    finally:
+        stop.set()
+        thread.join(20)
+    assert Hasty.hidden
+    assert _read_by_assemble(metrics) == len(log)
+    panes = [decode(m.value, pb.WindowPane) for m in read(kafka, WINDOWS)]
+    assert panes
+    assert all(pane.present == pane.expected for pane in panes)
+
+
+def _read_by_assemble(metrics: PipelineMetrics) -> float:
+    name, labels = "infoplane_pipeline_read_messages", {"stage": "assemble"}
+    return metrics.registry.get_sample_value(name, labels) or 0
 
 
 @pytest.mark.skipif(not os.environ.get("INFOPLANE_KILL_MATRIX"), reason="see `make kill-matrix`")

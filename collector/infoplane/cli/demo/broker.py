@@ -2,7 +2,8 @@
 
 What differs from Apache Kafka and matters here: everything is in memory and lost with the process;
 end offsets are those of the last batch's first record; a fetch sleeps half of its maximum wait, so
-readers set `fetch_max_wait_ms=50`.
+readers set `fetch_max_wait_ms=50`; of two producers' batches the later may be readable first, so the
+collector reads again what a fetch left out (`collector.drivers.skipped`).
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ from infoplane.collector.drivers.client import client_settings
 from infoplane.collector.drivers.memos import is_forgotten, read_saved
 from infoplane.collector.drivers.partition import Partition
 from infoplane.collector.drivers.pipeline_metrics import PipelineMetrics
+from infoplane.collector.drivers.skipped import Skipped
 from infoplane.collector.settings import KafkaSection
 from infoplane.collector.stage import Emission, Stage
 from infoplane.wire import encode
@@ -92,6 +93,7 @@ class StageLoop(ConsumerRebalanceListener):  # type: ignore[misc]
         self._partitions: dict[int, Partition[Any]] = {}
         self._next: dict[int, int] = {}
         self._committed: dict[int, int] = {}
+        self._skipped = Skipped()
 
     def run(self) -> None:
         """Read, compute, publish and commit until stopped; begin again when the broker fails."""
@@ -142,7 +144,7 @@ class StageLoop(ConsumerRebalanceListener):  # type: ignore[misc]
             sent = [
                 self._send(producer, emission)
                 for partition, messages in batches.items()
-                for emission in self._feed(partition, messages)
+                for emission in self._feed(consumer, partition, messages)
             ]
             now = time.monotonic()
             if now >= next_idle:
@@ -162,11 +164,19 @@ class StageLoop(ConsumerRebalanceListener):  # type: ignore[misc]
             except threading.BrokenBarrierError:
                 _log.warning("%s: another stage is not ready", self._stage.name)
 
-    def _feed(self, where: Any, messages: Iterable[Any]) -> Iterable[Emission]:
+    def _feed(self, consumer: Any, where: Any, messages: Iterable[Any]) -> Iterable[Emission]:
         partition = self._partitions.get(where.partition)
         if partition is None:  # revoked while the batch was on its way
             return
         for message in messages:
+            expected = self._next.get(where.partition)
+            if self._skipped.is_to_be_read_again(where.partition, expected, message.offset):
+                _log.info(
+                    "%s: offsets %d to %d of partition %d did not come; reading them again",
+                    self._stage.name, expected, message.offset - 1, where.partition,
+                )  # fmt: skip
+                consumer.seek(where, expected)
+                return
             entry = LogEntry(
                 message.topic,
                 message.partition,
